@@ -1,0 +1,157 @@
+"""Imports inside trio_otp go downwards only."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "trio_otp"
+DOOR = "trio_otp"
+COMMAND = "trio_otp.__main__"
+APPLICATION = "trio_otp._application"
+
+# The modules from the bottom up, each without the leading "trio_otp.". A module imports from the
+# lines above its own and from nothing else of the package, annotations included.
+LAYERS: tuple[str, ...] = ()
+
+
+def module_name(file: Path, package: Path) -> str:
+    parts = file.relative_to(package.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imported_names(file: Path, package: Path) -> Iterator[str]:
+    """What a file imports, as full dotted names of modules or of things in them."""
+    folder = ".".join(file.relative_to(package.parent).parent.parts)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = absolute(node, folder)
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def absolute(node: ast.ImportFrom, folder: str) -> str:
+    """The full name of the module that a `from ... import` names."""
+    if not node.level:
+        return node.module or ""
+    parents = folder.split(".")
+    above = parents[: len(parents) - node.level + 1]
+    return ".".join([*above, node.module] if node.module else above)
+
+
+def read_imports(package: Path) -> dict[str, set[str]]:
+    """The modules of the package, each with those it imports."""
+    files = {module_name(file, package): file for file in sorted(package.rglob("*.py"))}
+    return {
+        module: {
+            found if found in files else found.rpartition(".")[0]
+            for found in imported_names(file, package)
+            if found in files or found.rpartition(".")[0] in files
+        }
+        for module, file in files.items()
+    }
+
+
+def imports_in_functions(package: Path) -> Iterator[str]:
+    for file in sorted(package.rglob("*.py")):
+        for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Import | ast.ImportFrom):
+                        yield f"{module_name(file, package)}:{node.lineno}"
+
+
+def not_downwards(imports: dict[str, set[str]], layers: tuple[str, ...]) -> Iterator[str]:
+    heights = {
+        full_name(module): height for height, line in enumerate(layers) for module in line.split()
+    }
+    for module, others in sorted(imports.items()):
+        for other in sorted(others):
+            if heights.get(module, -1) <= heights.get(other, len(layers)):
+                yield f"{module} imports {other}"
+
+
+def full_name(module: str) -> str:
+    return module if module == DOOR else f"{DOOR}.{module}"
+
+
+IMPORTS = read_imports(PACKAGE)
+
+
+def importers_of(module: str) -> set[str]:
+    return {importer for importer, others in IMPORTS.items() if module in others}
+
+
+def test_imports_go_downwards():
+    """Each module imports from lower layers only, and the table knows every module."""
+    listed = {full_name(module) for line in LAYERS for module in line.split()}
+    assert listed == set(IMPORTS)
+    assert not [*not_downwards(IMPORTS, LAYERS)]
+
+
+def test_no_cycles():
+    """No module needs itself, however far around."""
+    TopologicalSorter(IMPORTS).prepare()
+
+
+def test_core_knows_no_noun():
+    """The machinery imports nothing of what is built on it."""
+    core = f"{DOOR}._core"
+    for module, others in IMPORTS.items():
+        if module.startswith(core):
+            assert not {other for other in others if not other.startswith(core)}, module
+
+
+def test_door_is_for_users():
+    """Inside the package only the command comes in through the front door."""
+    assert importers_of(DOOR) <= {COMMAND}
+
+
+def test_application_is_the_root():
+    """Nothing is built on the root of a program but the door and the command."""
+    assert importers_of(APPLICATION) <= {DOOR, COMMAND}
+
+
+def test_no_imports_in_functions():
+    """What a module needs stands at its top."""
+    assert not [*imports_in_functions(PACKAGE)]
+
+
+@pytest.fixture
+def small_package(tmp_path: Path) -> Path:
+    package = tmp_path / "trio_otp"
+    (package / "_core").mkdir(parents=True)
+    sources = {
+        "__init__.py": "from ._task import Task as Task\n",
+        "_task.py": "import trio\nfrom ._core import life\nfrom ._core.errors import Gone\n",
+        "_core/__init__.py": "",
+        "_core/life.py": "if TYPE_CHECKING:\n    from .. import Task\n",
+        "_core/errors.py": "def late():\n    import trio_otp._core.life\n",
+    }
+    for name, source in sources.items():
+        (package / name).write_text(source)
+    return package
+
+
+def test_reading_imports(small_package):
+    """Relative and absolute imports are found wherever they stand."""
+    assert read_imports(small_package) == {
+        "trio_otp": {"trio_otp._task"},
+        "trio_otp._task": {"trio_otp._core.life", "trio_otp._core.errors"},
+        "trio_otp._core": set(),
+        "trio_otp._core.life": {"trio_otp"},
+        "trio_otp._core.errors": {"trio_otp._core.life"},
+    }
+    assert [*imports_in_functions(small_package)] == ["trio_otp._core.errors:2"]
+
+
+def test_finding_what_goes_up(small_package):
+    """Imports upwards, sideways and of unlisted modules are found."""
+    layers = ("_core.life _core.errors", "_task", "trio_otp")
+    assert [*not_downwards(read_imports(small_package), layers)] == [
+        "trio_otp._core.errors imports trio_otp._core.life",
+        "trio_otp._core.life imports trio_otp",
+    ]

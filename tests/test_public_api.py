@@ -1,0 +1,120 @@
+"""What `import trio_otp` offers, and what its docstrings promise."""
+
+import inspect
+from collections.abc import Iterator
+
+import pytest
+
+import trio_otp
+
+PINNED = [
+    "Process",
+    "Task",
+    "TaskSupervisor",
+    "Agent",
+    "Supervisor",
+    "ChildSpec",
+    "Backoff",
+    "Exit",
+    "run",
+    "trap_exit",
+    "current_process",
+    "observe",
+    "ProcessInfo",
+    "format_tree",
+    "subscribe",
+    "Subscription",
+    "Started",
+    "Ready",
+    "Ended",
+    "Restarting",
+    "GaveUp",
+    "StopLate",
+    "CastDropped",
+    "CallFailed",
+    "NotRunning",
+    "Exited",
+    "TimedOut",
+    "CalledItself",
+    "MailboxFull",
+    "AlreadyRunning",
+    "StartFailed",
+    "RestartsExhausted",
+    "DuplicateChild",
+    "UnknownChild",
+    "MaxChildren",
+    "BadReturn",
+    "ExitProcess",
+    "Ignore",
+    "Restart",
+    "Strategy",
+    "AutoShutdown",
+    "Overflow",
+    "OnTimeout",
+    "Status",
+    "Reason",
+]
+
+PUBLIC = {name: getattr(trio_otp, name) for name in trio_otp.__all__}
+CODE = {
+    name: thing
+    for name, thing in PUBLIC.items()
+    if inspect.isclass(thing) or inspect.isfunction(thing)
+}
+
+
+def methods(cls: type) -> Iterator[tuple[str, object]]:
+    """The public methods and properties that come from this package."""
+    for name in dir(cls):
+        owner = next((base for base in cls.__mro__ if name in vars(base)), object)
+        if not name.startswith("_") and owner.__module__.startswith("trio_otp"):
+            thing = getattr(cls, name)
+            if inspect.isroutine(thing) or isinstance(thing, property):
+                yield name, thing
+
+
+FUNCTIONS = {name: thing for name, thing in CODE.items() if inspect.isfunction(thing)} | {
+    f"{name}.{method}": thing
+    for name, cls in CODE.items()
+    if inspect.isclass(cls)
+    for method, thing in methods(cls)
+}
+ASYNC = {name: thing for name, thing in FUNCTIONS.items() if inspect.iscoroutinefunction(thing)}
+
+
+def by_name(things):
+    return pytest.mark.parametrize("thing", things.values(), ids=things.keys())
+
+
+def test_pinned_names_are_there():
+    """Names that programs rely on do not go away."""
+    assert set(PINNED) <= set(trio_otp.__all__)
+
+
+def test_door_lists_what_it_offers():
+    """Each public name is listed once, and nothing public is left unlisted."""
+    assert len(trio_otp.__all__) == len(set(trio_otp.__all__))
+    offered = {
+        name
+        for name, thing in vars(trio_otp).items()
+        if not name.startswith("_") and not inspect.ismodule(thing)
+    }
+    assert offered == set(trio_otp.__all__) - {"__version__"}
+
+
+@by_name(CODE)
+def test_lives_at_the_door(thing):
+    """Tracebacks and help say trio_otp, not where the code happens to be."""
+    assert thing.__module__ == "trio_otp"
+
+
+@by_name(CODE | FUNCTIONS)
+def test_has_a_docstring(thing):
+    """Each class, function, method and property says what it is."""
+    assert inspect.getdoc(thing)
+
+
+@by_name(ASYNC)
+def test_says_what_cancellation_leaves_behind(thing):
+    """An async function tells what is still true after it was cancelled."""
+    assert "cancel" in (inspect.getdoc(thing) or "").lower()

@@ -1,0 +1,86 @@
+"""Task, Agent and Task.Supervisor of Elixir's OTP, for Trio.
+
+The public door: everything a user needs is a name of this module. The nouns live in
+underscored files, one each, and the machinery that they share in `_core`.
+"""
+
+from ._agent import Agent as Agent
+from ._application import run as run
+from ._core.children import ChildInfo as ChildInfo
+from ._core.errors import AlreadyRegistered as AlreadyRegistered
+from ._core.errors import AlreadyRunning as AlreadyRunning
+from ._core.errors import BadReturn as BadReturn
+from ._core.errors import CalledItself as CalledItself
+from ._core.errors import CallFailed as CallFailed
+from ._core.errors import DuplicateChild as DuplicateChild
+from ._core.errors import Exited as Exited
+from ._core.errors import ExitProcess as ExitProcess
+from ._core.errors import Ignore as Ignore
+from ._core.errors import MailboxFull as MailboxFull
+from ._core.errors import MaxChildren as MaxChildren
+from ._core.errors import NotRunning as NotRunning
+from ._core.errors import RestartsExhausted as RestartsExhausted
+from ._core.errors import StartFailed as StartFailed
+from ._core.errors import TableGone as TableGone
+from ._core.errors import TimedOut as TimedOut
+from ._core.errors import UnknownChild as UnknownChild
+from ._core.events import CastDropped as CastDropped
+from ._core.events import Ended as Ended
+from ._core.events import Event as Event
+from ._core.events import GaveUp as GaveUp
+from ._core.events import Ready as Ready
+from ._core.events import Restarting as Restarting
+from ._core.events import Started as Started
+from ._core.events import StopLate as StopLate
+from ._core.events import Subscription as Subscription
+from ._core.events import subscribe as subscribe
+from ._core.exits import Exit as Exit
+from ._core.exits import Reason as Reason
+from ._core.options import AutoShutdown as AutoShutdown
+from ._core.options import Limit as Limit
+from ._core.options import OnTimeout as OnTimeout
+from ._core.options import Overflow as Overflow
+from ._core.options import Restart as Restart
+from ._core.options import Shutdown as Shutdown
+from ._core.options import Strategy as Strategy
+from ._core.options import StreamOnTimeout as StreamOnTimeout
+from ._core.process import Process as Process
+from ._core.process import Status as Status
+from ._core.process import current_process as current_process
+from ._core.restarts import Backoff as Backoff
+from ._core.snapshots import ProcessInfo as ProcessInfo
+from ._core.snapshots import format_tree as format_tree
+from ._core.snapshots import observe as observe
+from ._core.specs import ChildOptions as ChildOptions
+from ._core.specs import ChildSpec as ChildSpec
+from ._core.trapping import ExitRequest as ExitRequest
+from ._core.trapping import trap_exit as trap_exit
+from ._supervisor import Supervisor as Supervisor
+from ._task import Task as Task
+from ._task_supervisor import TaskSupervisor as TaskSupervisor
+
+__all__ = (  # noqa: RUF022 - by subject
+    # what runs, and how it is described
+    "Process", "Task", "TaskSupervisor", "Agent", "Supervisor",
+    "ChildSpec", "ChildOptions", "ChildInfo", "Backoff", "run",
+    # inside a process
+    "current_process", "trap_exit", "ExitRequest", "ExitProcess", "Ignore",
+    # how it ended
+    "Exit", "Reason", "Status",
+    # watching
+    "observe", "ProcessInfo", "format_tree", "subscribe", "Subscription",
+    "Event", "Started", "Ready", "Ended", "Restarting", "GaveUp", "StopLate", "CastDropped",
+    # what goes wrong
+    "CallFailed", "NotRunning", "Exited", "TimedOut", "CalledItself", "MailboxFull",
+    "AlreadyRunning", "StartFailed", "RestartsExhausted", "DuplicateChild", "UnknownChild",
+    "MaxChildren", "AlreadyRegistered", "BadReturn", "TableGone",
+    # words that options take
+    "Restart", "Strategy", "AutoShutdown", "Overflow", "OnTimeout", "StreamOnTimeout",
+    "Shutdown", "Limit",
+)  # fmt: skip
+
+for _name in __all__:  # tracebacks and documentation say trio_otp.Agent
+    _object = globals()[_name]
+    if getattr(_object, "__module__", "").startswith(__name__ + "."):
+        _object.__module__ = __name__
+del _name, _object

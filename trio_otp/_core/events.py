@@ -1,0 +1,150 @@
+"""What happens to processes, as values for those who subscribed; free for those who did not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+import trio
+
+from . import reports
+from .text import callable_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from .exits import Exit
+    from .process import Process
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """Something that happened to a process.
+
+    Attributes:
+        process: Whom it is about.
+        path: The names from the root of its tree down to its own.
+        at: When, in seconds of Trio's clock.
+    """
+
+    process: Process
+    path: tuple[str, ...]
+    at: float
+
+
+@attrs.frozen(kw_only=True)
+class Started(Event):
+    """A life has begun; it is not ready yet."""
+
+
+@attrs.frozen(kw_only=True)
+class Ready(Event):
+    """A life has become ready: init returned, or `task_status.started()` was called."""
+
+
+@attrs.frozen(kw_only=True)
+class Ended(Event):
+    """A life is over, its cleanup included."""
+
+    exit: Exit
+
+
+@attrs.frozen(kw_only=True)
+class Restarting(Event):
+    """A supervisor is going to start a child again after `delay` seconds, for the `count`th time."""
+
+    exit: Exit
+    delay: float
+    count: int
+
+
+@attrs.frozen(kw_only=True)
+class GaveUp(Event):
+    """A supervisor has spent its restarts; it stops its children and fails with `error`."""
+
+    error: Exception
+
+
+@attrs.frozen(kw_only=True)
+class StopLate(Event):
+    """A process was asked to stop, its `limit` in seconds has passed, and it still runs."""
+
+    limit: float
+
+
+@attrs.frozen(kw_only=True)
+class CastDropped(Event):
+    """A cast will not be done: its mailbox was full, or its process ended before it."""
+
+
+Handler: TypeAlias = "Callable[[Event], object]"
+
+_subscriptions: list[Subscription] = []
+ANY: Final = _subscriptions  # truthy as long as anybody listens: look before you build an event
+
+
+class Subscription:
+    """A handler that is told of events until it is closed; also a context manager."""
+
+    __slots__ = ("_handler", "_run")
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._run = _current_run()
+
+    def close(self) -> None:
+        """Tell the handler nothing any more; closing twice does nothing."""
+        if self in _subscriptions:
+            _subscriptions.remove(self)
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _tell(self, event: Event) -> None:
+        if self._run not in (None, _current_run()):
+            return
+        try:
+            self._handler(event)
+        except Exception as error:
+            self.close()
+            reports.lost(error, f"subscriber {callable_name(self._handler)} raised it and is dropped")
+
+
+def subscribe(handler: Handler) -> Subscription:
+    """Have `handler(event)` called at once for every event, in the order they happen.
+
+    Called inside a Trio run, it hears that run only; outside, every run. The handler
+    runs in the middle of the library's work: it must be quick and cannot wait. One that
+    raises is logged and dropped. The counterpart of `:telemetry.attach/4`.
+
+    Raises:
+        TypeError: `handler` cannot be called.
+    """
+    if not callable(handler):
+        raise TypeError(f"handler must be a function of one event, got {handler!r}")
+    subscription = Subscription(handler)
+    _subscriptions.append(subscription)
+    return subscription
+
+
+def _current_run() -> trio.lowlevel.TrioToken | None:
+    try:
+        return trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return None
+
+
+def emit(kind: type[Event], process: Process, path: tuple[str, ...], **about: Any) -> None:
+    """Tell all subscribers; called only when there are any."""
+    event = kind(process=process, path=path, at=trio.current_time(), **about)
+    for subscription in tuple(_subscriptions):
+        subscription._tell(event)

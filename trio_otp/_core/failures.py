@@ -1,0 +1,253 @@
+"""What is done to exceptions on their way: trimmed, cloned, guarded, merged.
+
+Rules of this file:
+  1. Only groups that our own nurseries made are taken apart; a user's group stays whole.
+  2. A stored error must not keep frames alive, nor grow when it is raised again.
+  3. What enters a Trio nursery must survive `repr`: Trio asks for it.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import traceback
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import attrs
+import trio
+
+from .errors import Exited, ExitProcess, Ignore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from .exits import Exit
+
+E = TypeVar("E", bound=BaseException)
+
+_PACKAGE: Final = __name__.partition(".")[0] + "."
+_DEEPEST: Final = 50  # levels of groups whose repr is surely harmless
+_CRASH: Final = "_trio_otp_crash"
+_numbers: Final = itertools.count(1)
+_MERGED: Final = "_trio_otp_merged"
+NOT_A_CRASH: Final = (trio.Cancelled, ExitProcess, Ignore)
+_OURS_TO_TAKE: Final = (Exception, *NOT_A_CRASH)
+
+
+# --- one error -------------------------------------------------------------------------
+
+
+def trimmed(error: E) -> E:
+    """Drop the leading traceback entries that are the library's own."""
+    entry = error.__traceback__
+    while entry is not None and _is_ours(entry):
+        entry = entry.tb_next
+    if entry is not None:  # an error of our own making keeps its only trace
+        error.__traceback__ = entry
+    return error
+
+
+def _is_ours(entry: TracebackType) -> bool:
+    module: str = entry.tb_frame.f_globals.get("__name__", "")
+    return module.startswith(_PACKAGE)
+
+
+def detached(error: BaseException, handled: BaseException | None) -> None:
+    """Cut the exception that a *caller* was handling from the contexts of `error`."""
+    while handled is not None and (context := error.__context__) is not None:
+        if context is handled:
+            error.__context__ = None
+            return
+        error = context
+
+
+def forget_locals(error: BaseException) -> None:
+    """Clear the finished frames of an error that has been reported."""
+    for one in chain(error):
+        traceback.clear_frames(one.__traceback__)
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Walk from an error to what caused it, last to first."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+
+
+def clone(error: E) -> E:
+    """Copy an error without running its constructor, so that its text stays as it is.
+
+    Raising an error makes its traceback grow by the frames of whoever awaited it, which
+    would tie the handle to them. What cannot be copied honestly is given as it is.
+    """
+    try:
+        twin = _copied(error)
+    except Exception:
+        return error
+    twin.__cause__ = error.__cause__
+    twin.__context__ = error.__context__
+    twin.__suppress_context__ = error.__suppress_context__
+    twin.__traceback__ = error.__traceback__
+    return twin
+
+
+def _copied(error: E) -> E:
+    kind = type(error)
+    if not hasattr(kind.__init__, "__code__") and not hasattr(kind.__new__, "__code__"):
+        return copy.copy(error)  # a constructor in C: it restores all that it keeps
+    if isinstance(error, OSError | UnicodeError | ImportError | SyntaxError):
+        return error  # state in C that only their own constructor sets
+    twin = kind.__new__(kind, *error.args)
+    twin.__dict__.update(error.__dict__)
+    return twin
+
+
+def identified(exit: Exit) -> Exit:
+    """Number a crash, so that its error and an `Exited` that it caused know each other."""
+    number = next(_numbers)
+    assert exit.error is not None
+    exit.error.__dict__[_CRASH] = number
+    return attrs.evolve(exit, crash=number)
+
+
+def copied(exit: Exit) -> Exit:
+    """Copy an exit with a copy of its error, which is about to be raised."""
+    assert exit.error is not None
+    return attrs.evolve(exit, error=clone(exit.error))
+
+
+def keepsake(exit: Exit) -> Exit:
+    """Copy an exit for its handle, with an error that holds no frames."""
+    assert exit.error is not None
+    twin = clone(exit.error)
+    if twin is not exit.error:
+        twin.__traceback__ = None
+    return attrs.evolve(exit, error=twin)
+
+
+def guarded(error: Exception) -> Exception:
+    """Replace an error that would break Trio's own handling of it."""
+    try:
+        repr(error)
+        harmless = _depth(error) <= _DEEPEST
+    except Exception:
+        harmless = False
+    if harmless:
+        return error
+    kind = type(error).__name__
+    stand_in = RuntimeError(f"{kind}, whose repr fails or would be endless")
+    stand_in.__cause__ = error
+    return stand_in
+
+
+def _depth(error: BaseException) -> int:
+    depth, level = 0, [error]
+    while level and depth <= _DEEPEST:
+        level = [e for group in level if isinstance(group, BaseExceptionGroup) for e in group.exceptions]
+        depth += 1
+    return depth
+
+
+# --- several errors ----------------------------------------------------------------------
+
+
+def of_nothing_but(error: BaseException, kind: type[E]) -> E | None:
+    """Give the error, or the first leaf of a group of nothing but such errors."""
+    if isinstance(error, kind):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    found = leaves(error)
+    return found[0] if all(isinstance(leaf, kind) for leaf in found) else None  # type: ignore[return-value]
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Flatten groups, without recursion: they may be nested deeper than the stack."""
+    found: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, BaseExceptionGroup):
+            waiting.extend(reversed(one.exceptions))
+        else:
+            found.append(one)
+    return found
+
+
+def passing(error: BaseException) -> BaseException | None:
+    """Give the interrupt, exit or the like in an error that only the program may take."""
+    for leaf in leaves(error):
+        if not isinstance(leaf, _OURS_TO_TAKE):
+            return leaf
+    return None
+
+
+def without(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+    """Give what is left of an error without the leaves of some kinds."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(kinds)[1]
+    return None if isinstance(error, kinds) else error
+
+
+def merged(errors: Iterable[BaseException]) -> tuple[BaseException | None, list[BaseException]]:
+    """Decide what leaves one of our nurseries, and what of it must be logged instead.
+
+    One failure leaves bare; several in one flat group. An interrupt or exit leaves alone.
+    A cancellation matters only if it is all there is, an `Exited` only if the crash that
+    caused it does not leave as well.
+    """
+    found = list(_flat(errors))
+    for error in found:
+        if (stop := passing(error)) is not None:
+            return stop, [e for e in found if e is not error and not _is_cancelled(e)]
+    failures = [e for e in found if not _is_cancelled(e)]
+    failures = [e for e in failures if not _is_echo(e, failures)]
+    if len(failures) > 1:
+        return _group(failures), []
+    return (failures or found or [None])[0], []
+
+
+def _flat(errors: Iterable[BaseException]) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    for error in errors:
+        ours = getattr(error, _MERGED, False) and isinstance(error, BaseExceptionGroup)
+        for one in error.exceptions if ours else (error,):  # type: ignore[union-attr]
+            if id(one) not in seen:
+                seen.add(id(one))
+                yield one
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    return of_nothing_but(error, trio.Cancelled) is not None
+
+
+def _is_echo(error: BaseException, failures: list[BaseException]) -> bool:
+    if not isinstance(error, Exited) or not error.exit._crash:
+        return False
+    others = (one for failure in failures if failure is not error for one in chain(failure))
+    return any(one.__dict__.get(_CRASH) == error.exit._crash for one in others)
+
+
+def _group(failures: list[BaseException]) -> BaseException:
+    group = BaseExceptionGroup("several failures", failures)
+    setattr(group, _MERGED, True)
+    return group
+
+
+def raised(error: BaseException) -> None:
+    """Raise an error with the context it had: being on our way adds nothing to it."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context
+        del error, context
+
+
+def exit_request(error: BaseException) -> ExitProcess | None:
+    """Give the `ExitProcess` that an error is, alone or as a group of nothing else."""
+    return of_nothing_but(error, ExitProcess)

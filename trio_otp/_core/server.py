@@ -1,0 +1,521 @@
+"""Server: one state, one mailbox, one loop; answers or refuses every request.
+
+A message carries its work: a function, its arguments, and a step that says what its
+result means for the state. So the loop needs no dispatch, and all servers share it.
+
+Rules of this file:
+  1. A request is taken up when its function is called. Until then a caller that leaves
+     withdraws it; from then on it runs to its end, and a late answer is dropped.
+  2. When a life ends, everybody who waits for an answer is told in the same step.
+  3. The fast path: an idle server's function may run in its caller, in the server's
+     context, in one step; all that differs is whose Trio task it is.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
+
+import trio
+
+from . import events, failures, options, reports
+from .errors import CalledItself, Exited, MailboxFull, NotRunning, TimedOut
+from .exits import Exit
+from .life import Life
+from .process import NOTHING, Looks, Process, asker, own_process
+from .text import callable_name, short
+from .waiting import Sleeper, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from .options import Limit, Overflow, Restart, Shutdown
+
+Step: TypeAlias = "Callable[[Any, Any], tuple[Any, Any]]"
+"""From a state and a function's result to the answer and the next state."""
+
+_EACH: Final = 64  # requests between two checkpoints of a busy server
+
+
+class Call:
+    """A request that waits for its answer."""
+
+    __slots__ = ("args", "asked_by", "begun", "error", "fn", "sleeper", "stage", "step", "value")
+
+    def __init__(self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.step: Step | None = step
+        self.fn: Callable[..., Any] | None = fn
+        self.args = args
+        self.asked_by = asker()
+        self.begun: Coroutine[Any, Any, Any] | None = None  # what the fast path got from fn
+        self.stage: Literal["queued", "taken", "settled", "withdrawn"] = "queued"
+        self.value: Any = None
+        self.error: Exception | None = None
+        self.sleeper: Sleeper | None = None
+
+    def settle(self, value: Any, error: Exception | None = None) -> None:
+        """Answer it, if anybody still waits."""
+        if self.stage != "withdrawn":
+            self.stage = "settled"
+            self.value, self.error = value, error
+            if self.sleeper is not None:
+                self.sleeper.wake()
+
+    def withdraw(self) -> bool:
+        """Leave it; say whether it was still in the queue, where it must not count now."""
+        queued = self.stage == "queued"
+        self.stage = "withdrawn"
+        if queued:
+            self.fn = self.step = None  # its function and arguments are free at once
+            self.args = ()
+            if self.begun is not None:
+                self.begun.close()
+                self.begun = None
+        return queued
+
+
+Cast: TypeAlias = "tuple[Step, Callable[..., Any], tuple[Any, ...]]"
+
+
+class ServerLife(Life):
+    """One run of a server: its state is here, and nowhere else."""
+
+    __slots__ = (
+        "context",
+        "crash",
+        "current",
+        "finishing",
+        "idle",
+        "pending",
+        "queue",
+        "since",
+        "sleeper",
+        "state",
+        "taken",
+        "token",
+        "used_at",
+    )
+
+    def __init__(self, shield: bool) -> None:
+        super().__init__(shield)
+        self.queue: deque[Call | Cast] = deque()
+        self.pending = 0  # requests in the queue that were not withdrawn
+        self.idle = False  # parked, so that the fast path may be taken
+        self.sleeper: Sleeper | None = None
+        self.finishing = False  # to end after the function under way
+        self.crash: BaseException | None = None  # of a function that ran in its caller
+        self.state: Any = NOTHING
+        self.context: Any = None
+        self.current: Callable[..., Any] | None = None  # what it runs, and since when
+        self.since = 0.0
+        self.taken: Call | None = None  # the call it runs, to be failed should that crash
+        self.used_at = 0.0
+        self.token = trio.lowlevel.current_trio_token()
+
+    def wake(self) -> None:
+        """Let the loop look: there is something to do."""
+        if self.sleeper is not None:
+            if trio.lowlevel.current_trio_token() is not self.token:
+                raise RuntimeError("a handle can be used only in the Trio run that it lives in")
+            self.idle = False
+            self.sleeper.wake()
+
+
+class Server(Process):
+    """What answers requests one at a time; the base of the nouns that do."""
+
+    __slots__ = ("_dropped_casts", "_idle_timeout", "_mailbox", "_overflow", "_timeout")
+
+    _kind = "server"
+
+    _life: ServerLife | None
+
+    def __init__(
+        self,
+        *,
+        name: str | None,
+        restart: Restart | None,
+        shutdown: Shutdown | Literal["inherit"],
+        timeout: Limit,
+        mailbox: int | None,
+        overflow: Overflow,
+        idle_timeout: Limit,
+    ) -> None:
+        super().__init__(name=name, restart=restart, shutdown=shutdown)
+        self._timeout = options.limit("timeout", timeout)
+        self._mailbox = options.count_or_none("mailbox", mailbox, least=1)
+        self._overflow: Overflow = options.one_of("overflow", overflow, options.OVERFLOWS)
+        self._dropped_casts = 0  # that a full mailbox, or an end, left undone; in all lives
+        self._idle_timeout = math.inf
+        if idle_timeout is not None:
+            self._idle_timeout = options.positive("idle_timeout", idle_timeout)
+            self._check_restart(self._restart())
+
+    def _restart(self) -> Restart:
+        # Ending for want of use is normal: a permanent one would be back at once.
+        default: Restart = "transient" if self._idle_timeout < math.inf else self._class_restart
+        return self._given.restart or default
+
+    def _check_restart(self, restart: Restart) -> None:
+        if restart == "permanent" and self._idle_timeout < math.inf:
+            raise ValueError(
+                f"restart='permanent' does not go with idle_timeout={self._idle_timeout:g}: "
+                "it would be started again each time it has ended for want of use"
+            )
+
+    # --- the loop ------------------------------------------------------------------------
+
+    async def _init(self) -> Any:
+        """Make the first state."""
+        raise NotImplementedError
+
+    def _make_life(self, shield: bool) -> ServerLife:
+        return ServerLife(shield)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _main(self, life: ServerLife) -> None:
+        assert life.task is not None  # set by our wrapper before it awaits us
+        life.context = life.task.context
+        life.state = await self._init()
+        self._become_ready(life)
+        while not life.finishing:
+            if life.queue:
+                await self._work(life)
+            elif not await self._rest(life):
+                return  # unused for so long: a normal end
+
+    async def _work(self, life: ServerLife) -> None:
+        queue = life.queue
+        for _ in range(_EACH):
+            if not queue or life.finishing:
+                return
+            request = queue.popleft()
+            if type(request) is tuple:
+                life.pending -= 1
+                step, fn, args = request
+                result = call(fn, life.state, args)
+                if type(result) is CoroutineType:
+                    result = await self._awaited_result(life, fn, result)
+                _, life.state = step(life.state, result)
+            elif request.stage == "queued":  # type: ignore[union-attr]
+                life.pending -= 1
+                await self._serve(life, request)  # type: ignore[arg-type]
+        await trio.lowlevel.checkpoint()
+
+    async def _serve(self, life: ServerLife, request: Call) -> None:
+        fn, step = request.fn, request.step
+        assert fn is not None and step is not None  # noqa: PT018 - both go when it is withdrawn
+        request.stage = "taken"
+        life.taken = request
+        result = request.begun or call(fn, life.state, request.args)
+        if type(result) is CoroutineType:
+            result = await self._awaited_result(life, fn, result)
+        answer, life.state = step(life.state, result)
+        life.taken = None
+        request.settle(answer)
+
+    async def _awaited_result(
+        self, life: ServerLife, fn: Callable[..., Any], result: Coroutine[Any, Any, Any]
+    ) -> Any:
+        life.current, life.since = fn, trio.current_time()
+        try:
+            return await finish(result)
+        finally:
+            life.current = None
+
+    async def _rest(self, life: ServerLife) -> bool:
+        """Park until there is something to do; False if nobody wanted anything for too long."""
+        deadline = math.inf
+        if self._idle_timeout < math.inf:
+            life.used_at = trio.current_time()
+            deadline = life.used_at + self._idle_timeout
+        while not (life.queue or life.finishing):
+            if not await self._park(life, deadline):
+                deadline = life.used_at + self._idle_timeout
+                if deadline <= trio.current_time():
+                    return False
+        return True
+
+    async def _park(self, life: ServerLife, deadline: float) -> bool:
+        life.sleeper = Sleeper()
+        life.idle = True
+        try:
+            if deadline == math.inf:
+                await life.sleeper.park()
+                return True
+            with trio.CancelScope(deadline=deadline):
+                await life.sleeper.park()
+                return True
+            return False
+        finally:
+            life.idle = False
+            life.sleeper = None
+            if life.crash is not None:
+                crash, life.crash = life.crash, None
+                try:
+                    raise crash  # also in the place of a cancellation: it came first
+                finally:
+                    del crash
+
+    # --- ending --------------------------------------------------------------------------
+
+    def _ask_in_turn(self, life: Life) -> None:
+        own = life.task is trio.lowlevel.current_task()
+        if self._status not in ("running", "stopping") or own or life.trap is not None:
+            super()._ask_in_turn(life)
+        elif life.exit is None:
+            assert isinstance(life, ServerLife)
+            self._status = "stopping"
+            life.asked = life.asked or "shutdown"
+            life.finishing = True
+            life.wake()
+
+    def _settle(self, life: ServerLife, exit: Exit, result: Any) -> None:
+        """Fail all who wait, each with an error of its own, and count the casts."""
+        calls = [life.taken, *(r for r in life.queue if type(r) is not tuple)]
+        casts = [request for request in life.queue if type(request) is tuple]
+        life.queue.clear()
+        life.state, life.taken = NOTHING, None
+        for request in calls:
+            if request is not None and request.stage in ("queued", "taken"):  # type: ignore[union-attr]
+                request.settle(None, Exited(self, exit))  # type: ignore[union-attr]
+        for _ in casts:
+            self._drop_cast()
+        if casts and exit.error is None:
+            reports.warn(f"{'/'.join(self._path())} ended ({exit}) with {len(casts)} casts undone")
+
+    def _looked_at(self, life: ServerLife | None) -> Looks:
+        if life is None:
+            return Looks(dropped_casts=self._dropped_casts)
+        current = life.current and (callable_name(life.current), life.since)
+        return Looks(life.pending, self._dropped_casts, current)
+
+    def _report_details(self, life: ServerLife) -> str:
+        return f"; {life.pending} requests in its mailbox were left" if life.pending else ""
+
+    # --- asking --------------------------------------------------------------------------
+
+    async def _call(
+        self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...], timeout: Any
+    ) -> Any:
+        """Have a function run on the state, and wait for the answer."""
+        if timeout is NOTHING:
+            limit = self._timeout
+        else:
+            limit = math.inf if timeout is None else options.duration("timeout", timeout)
+        if not callable(fn):
+            options.function("fn", fn)
+        life = self._life
+        if life is not None and life.idle and not life.queue:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if life.idle and not life.queue:
+                return await self._call_at_once(life, step, fn, args, limit)
+        return await self._call_in_turn(step, fn, args, limit)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _call_at_once(
+        self,
+        life: ServerLife,
+        step: Step,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        limit: float,
+    ) -> Any:
+        """Run a function of an idle server in its caller; see rule 3."""
+        life.idle = False  # what it casts to the server must queue
+        crash = None
+        try:
+            result = life.context.run(call, fn, life.state, args)
+            if type(result) is not CoroutineType:
+                answer, life.state = step(life.state, result)
+        except BaseException as error:
+            crash = error
+        if crash is not None:
+            try:
+                await self._crashed_at_once(life, crash)
+            finally:
+                del crash
+        if life.sleeper is not None:
+            life.idle = True
+        if type(result) is CoroutineType:
+            return await self._finish_in_turn(life, step, fn, result, limit)
+        if life.queue:
+            life.wake()
+        if self._idle_timeout < math.inf:
+            life.used_at = trio.current_time()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return answer
+
+    async def _crashed_at_once(self, life: ServerLife, error: BaseException) -> NoReturn:
+        """End the life in its own task; the caller learns of it as any caller does."""
+        failures.detached(error, sys.exc_info()[1])  # what our caller is handling is not its business
+        life.crash = error
+        if failures.passing(error) is not None:
+            life.crash = failures.clone(error)
+            life.wake()
+            raise error
+        life.wake()
+        try:
+            await until(lambda: life.exit is not None, self)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            assert life.exit is not None
+            raise Exited(self, life.exit)
+        finally:
+            del error
+
+    async def _finish_in_turn(
+        self,
+        life: ServerLife,
+        step: Step,
+        fn: Callable[..., Any],
+        result: Coroutine[Any, Any, Any],
+        limit: float,
+    ) -> Any:
+        """Have the server finish what its function has begun."""
+        request = Call(step, fn, ())
+        request.begun = result
+        life.queue.appendleft(request)  # before what it cast itself
+        life.pending += 1
+        life.wake()
+        return await self._answer(life, request, limit, trio.current_time() + limit)
+
+    async def _call_in_turn(
+        self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...], limit: float
+    ) -> Any:
+        at = trio.current_time() + limit
+        self._refuse_own_call()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        life = self._life if self._takes_requests() else await self._next_life(limit, at)
+        assert life is not None
+        if life.pending >= self._mailbox:
+            raise MailboxFull(f"{self!r} has {life.pending} requests in its mailbox already", self)
+        request = Call(step, fn, args)
+        life.queue.append(request)
+        life.pending += 1
+        if life.idle:
+            life.wake()
+        return await self._answer(life, request, limit, at)
+
+    def _takes_requests(self) -> bool:
+        return self._status in _OPEN
+
+    async def _next_life(self, limit: float, at: float) -> Any:
+        """Wait for a life that was promised, within the limit of the call."""
+
+        def settled() -> bool:
+            return self._takes_requests() or self._status in ("stopped", "new")
+
+        if not settled() and limit > 0 and not await until(settled, self, at=at):
+            raise self._timed_out(limit)
+        if not self._takes_requests():
+            raise NotRunning(f"{self!r} is not running", self)
+        return self._life
+
+    async def _answer(self, life: ServerLife, request: Call, limit: float, at: float) -> Any:
+        request.sleeper = Sleeper()
+        asking = own_process()
+        if asking is not None:
+            asking._life.waiting_for = (self, limit)
+        try:
+            if limit == math.inf:
+                self._refuse_circle(asking)
+                await request.sleeper.park()
+            else:
+                with trio.CancelScope(deadline=at):
+                    await request.sleeper.park()
+        finally:
+            if asking is not None:
+                asking._life.waiting_for = None
+            if request.stage != "settled" and request.withdraw():
+                life.pending -= 1
+        if request.stage != "settled":
+            raise self._timed_out(limit)
+        if request.error is None:
+            return request.value
+        # If its crash fails the scope that we wait in, that wins.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        error, request.error = request.error, None
+        try:
+            raise error
+        finally:
+            del error
+
+    def _timed_out(self, limit: float) -> TimedOut:
+        text = f"{self!r} has not answered within {limit:g} s"
+        life = self._life
+        if life is not None and life.current is not None:
+            text += f"; it is in {callable_name(life.current)}"
+        if life is not None and life.waiting_for is not None:
+            text += f", waiting for {life.waiting_for[0]!r}"
+        return TimedOut(text, self)
+
+    def _refuse_own_call(self) -> None:
+        if self._life is not None and self._life.task is trio.lowlevel.current_task():
+            raise CalledItself(f"{self!r} would wait for itself: use the state it was given", self)
+
+    def _refuse_circle(self, asking: Process | None) -> None:
+        """Refuse a wait without limit for somebody who so waits for us."""
+        waits, names, process = self._life and self._life.waiting_for, [self.name], self
+        while asking is not None and waits is not None and waits[1] == math.inf:
+            process = waits[0]
+            names.append(process.name)
+            if process is asking:
+                circle = " -> ".join(map(short, (asking.name, *names)))
+                raise CalledItself(f"all would wait for each other: {circle}", self)
+            waits = process._life and process._life.waiting_for
+
+    def _cast(self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Have a function run on the state, some time."""
+        if not callable(fn):
+            options.function("fn", fn)
+        life = self._life
+        if life is None or life.finishing or self._status not in _OPEN:
+            self._drop_cast()
+            return
+        if life.pending >= self._mailbox and not self._make_room(life):
+            return
+        life.queue.append((step, fn, args))
+        life.pending += 1
+        if life.idle:
+            life.wake()
+
+    def _make_room(self, life: ServerLife) -> bool:
+        if self._overflow == "raise":
+            raise MailboxFull(f"{self!r} has {life.pending} requests in its mailbox already", self)
+        place = -1
+        if self._overflow == "drop_oldest":
+            place = next((i for i, r in enumerate(life.queue) if type(r) is tuple), -1)
+        if place >= 0:
+            del life.queue[place]
+            life.pending -= 1
+        self._drop_cast()
+        return place >= 0
+
+    def _drop_cast(self) -> None:
+        self._dropped_casts += 1
+        if events.ANY:
+            events.emit(events.CastDropped, self, self._path())
+
+
+_OPEN: Final = frozenset({"running", "starting"})
+
+
+@trio.lowlevel.disable_ki_protection
+def call(fn: Callable[..., Any], state: Any, args: tuple[Any, ...]) -> Any:
+    """Call a user's function where an interrupt may be raised."""
+    return fn(state, *args)
+
+
+@trio.lowlevel.disable_ki_protection
+def begin(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call a user's function that makes a state."""
+    return fn(*args)
+
+
+@trio.lowlevel.disable_ki_protection
+async def finish(result: Coroutine[Any, Any, Any]) -> Any:
+    """Await a user's coroutine where an interrupt may be raised."""
+    return await result

@@ -1,0 +1,25 @@
+"""Values in messages: cut to a few dozen characters, and never raising."""
+
+import reprlib
+from typing import Final
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlong = 40
+
+
+def short(value: object) -> str:
+    """Give a short repr of anything, also of what cannot say what it is."""
+    try:
+        return _SHORT.repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+
+
+def callable_name(fn: object) -> str:
+    """Name a function as its author wrote it; a partial by what it wraps."""
+    try:
+        return fn.__qualname__  # type: ignore[attr-defined, no-any-return]
+    except AttributeError:
+        inner = getattr(fn, "func", None)
+        return type(fn).__qualname__ if inner is None else callable_name(inner)

@@ -1,0 +1,100 @@
+"""What the supervisors share: options, and how anything becomes a child."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ._core import options
+from ._core.children import Child
+from ._core.errors import NotRunning
+from ._core.process import Process
+from ._core.specs import ChildSpec
+from ._core.text import short
+from ._task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable
+
+    from ._core.loop import Loop
+
+ChildLike: TypeAlias = "Process | ChildSpec | Callable[[], Awaitable[object]]"
+"""What may stand in a list of children."""
+
+
+class SupervisorProcess(Process):
+    """What all supervisors are: a process whose lives are loops."""
+
+    __slots__ = ("_loop",)
+
+    _kind = "supervisor"
+    _class_shutdown = float("inf")  # its children have limits; it waits for them
+
+    _loop: Loop | None
+
+    def _running(self) -> Loop:
+        if self._loop is None or self._life is None or self._life.exit is not None:
+            raise NotRunning(f"{self!r} is not running", self)
+        return self._loop
+
+    def _kill(self, life: Any) -> None:
+        super()._kill(life)
+        if self._loop is not None:
+            self._loop.kill()
+
+    def _under(self) -> dict[Process, tuple[Hashable, int]]:
+        if self._loop is None:
+            return {}
+        known: dict[Process, tuple[Hashable, int]] = {}
+        for child in self._loop.children():
+            known[child.process] = (child.id, child.restarts)
+        known.update((guest, (guest.name, 0)) for guest in self._loop.guests)
+        return known
+
+    def _settle(self, life: Any, exit: Any, result: Any) -> None:
+        self._loop = None
+
+
+def spec_of(child: Any) -> ChildSpec:
+    """Describe anything that may stand in a list of children."""
+    if isinstance(child, ChildSpec):
+        return child
+    if isinstance(child, Process):
+        spec = child.child_spec()
+        if not isinstance(spec, ChildSpec):
+            raise TypeError(f"child_spec() of {child!r} must return a ChildSpec, got {short(spec)}")
+        return spec
+    if not callable(child) and not hasattr(child, "cr_frame"):
+        raise TypeError(
+            f"a child must be a process, a ChildSpec or an async function, got {short(child)}"
+        )
+    return ChildSpec(child)
+
+
+def process_of(spec: ChildSpec) -> Process:
+    """Give the process that a spec describes; a function becomes a `Task`."""
+    if isinstance(spec.start, Process):
+        return spec.start
+    name = spec.id if isinstance(spec.id, str) else None
+    task: Task[Any] = Task(spec.start, *spec.args, name=name, restart="permanent")
+    return task
+
+
+def budget_options(max_restarts: int, max_seconds: float) -> tuple[int, float]:
+    """Check the two options of a restart budget."""
+    return options.count("max_restarts", max_restarts), options.positive("max_seconds", max_seconds)
+
+
+def check_significance(child: Child, auto_shutdown: str) -> None:
+    """Refuse a significant child where its end can mean nothing."""
+    if not child.significant:
+        return
+    if auto_shutdown == "never":
+        raise ValueError(
+            f"child {short(child.id)} is significant, but auto_shutdown is 'never': "
+            "choose 'any_significant' or 'all_significant'"
+        )
+    if child.restart == "permanent":
+        raise ValueError(
+            f"child {short(child.id)} is significant and permanent: "
+            "a permanent child never ends for good; make it transient or temporary"
+        )
