@@ -59,7 +59,7 @@ from ._supervisor import Supervisor as Supervisor
 from ._task import Task as Task
 from ._task_supervisor import TaskSupervisor as TaskSupervisor
 
-__all__ = (  # noqa: RUF022 - by subject
+__all__ = (  # noqa: RUF022  # by subject
     # what runs, and how it is described
     "Process", "Task", "TaskSupervisor", "Agent", "Supervisor",
     "ChildSpec", "ChildOptions", "ChildInfo", "Backoff", "run",
@@ -80,7 +80,5 @@ __all__ = (  # noqa: RUF022 - by subject
 )  # fmt: skip
 
 for _name in __all__:  # tracebacks and documentation say trio_otp.Agent
-    _object = globals()[_name]
-    if getattr(_object, "__module__", "").startswith(__name__ + "."):
-        _object.__module__ = __name__
-del _name, _object
+    if getattr(globals()[_name], "__module__", "").startswith(__name__ + "."):
+        globals()[_name].__module__ = __name__

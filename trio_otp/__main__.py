@@ -59,7 +59,8 @@ def _run(found: Any) -> None:
     elif isinstance(found, Process | ChildSpec):
         run(children=[found])
     elif isinstance(found, list | tuple):
-        run(children=found)
+        children: Any = found  # pyright: ignore[reportUnknownVariableType]
+        run(children=children)
     else:
         raise SystemExit(
             f"trio-otp: cannot run {found!r}: it is neither an async function, a process, "

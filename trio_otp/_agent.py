@@ -14,7 +14,6 @@ from ._core.text import callable_name, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Unpack
 
     from ._core.options import Limit, Overflow, Restart, Shutdown
 
@@ -22,7 +21,10 @@ S = TypeVar("S")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_MUTABLE: Final = (MutableMapping, MutableSequence, MutableSet)
+_OF_THE_AGENT: Final[Any] = NOTHING  # as a limit: the one that the agent was given
+_COROUTINE: Final[Any] = CoroutineType
+_TUPLE: Final[Any] = tuple
+_MUTABLE: Final[Any] = (MutableMapping, MutableSequence, MutableSet)
 
 
 class Agent(Server, Generic[S]):
@@ -69,9 +71,9 @@ class Agent(Server, Generic[S]):
     @overload
     def __init__(
         self,
-        init: Callable[[Unpack[Ts]], Coroutine[Any, Any, S]],
+        init: Callable[[*Ts], Coroutine[Any, Any, S]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
         restart: Restart | None = None,
         shutdown: Shutdown | Literal["inherit"] = "inherit",
@@ -83,9 +85,9 @@ class Agent(Server, Generic[S]):
     @overload
     def __init__(
         self,
-        init: Callable[[Unpack[Ts]], S],
+        init: Callable[[*Ts], S],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
         restart: Restart | None = None,
         shutdown: Shutdown | Literal["inherit"] = "inherit",
@@ -94,7 +96,7 @@ class Agent(Server, Generic[S]):
         overflow: Overflow = "raise",
         idle_timeout: Limit = None,
     ) -> None: ...
-    def __init__(
+    def __init__(  # type: ignore[misc]  # mypy takes *args: Any for less than *args: *Ts
         self,
         init: Any,
         /,
@@ -122,20 +124,20 @@ class Agent(Server, Generic[S]):
     # --- asking --------------------------------------------------------------------------
 
     @overload
-    async def get(self, *, timeout: Limit = ...) -> S: ...
+    async def get(self, /, *, timeout: Limit = ...) -> S: ...
     @overload
     async def get(
         self,
-        fn: Callable[[S, Unpack[Ts]], Coroutine[Any, Any, T]],
+        fn: Callable[[S, *Ts], Coroutine[Any, Any, T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         timeout: Limit = ...,
     ) -> T: ...
     @overload
-    async def get(
-        self, fn: Callable[[S, Unpack[Ts]], T], /, *args: Unpack[Ts], timeout: Limit = ...
-    ) -> T: ...
-    async def get(self, fn: Any = None, /, *args: Any, timeout: Any = NOTHING) -> Any:
+    async def get(self, fn: Callable[[S, *Ts], T], /, *args: *Ts, timeout: Limit = ...) -> T: ...
+    async def get(  # type: ignore[misc]  # as for __init__
+        self, fn: Any = None, /, *args: Any, timeout: Any = NOTHING
+    ) -> Any:
         """Give what a function makes of the state, which stays; `Agent.get/3`.
 
         Without a function, the state itself. Cancelled before the function was called, it
@@ -157,10 +159,10 @@ class Agent(Server, Generic[S]):
 
     async def update(
         self,
-        fn: Callable[[S, Unpack[Ts]], Coroutine[Any, Any, S] | S],
+        fn: Callable[[S, *Ts], Coroutine[Any, Any, S] | S],
         /,
-        *args: Unpack[Ts],
-        timeout: Limit = NOTHING,  # type: ignore[assignment]
+        *args: *Ts,
+        timeout: Limit = _OF_THE_AGENT,
     ) -> None:
         """Make what a function returns the next state; `Agent.update/3`.
 
@@ -174,20 +176,22 @@ class Agent(Server, Generic[S]):
     @overload
     async def get_and_update(
         self,
-        fn: Callable[[S, Unpack[Ts]], Coroutine[Any, Any, tuple[T, S]]],
+        fn: Callable[[S, *Ts], Coroutine[Any, Any, tuple[T, S]]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         timeout: Limit = ...,
     ) -> T: ...
     @overload
     async def get_and_update(
         self,
-        fn: Callable[[S, Unpack[Ts]], tuple[T, S]],
+        fn: Callable[[S, *Ts], tuple[T, S]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         timeout: Limit = ...,
     ) -> T: ...
-    async def get_and_update(self, fn: Any, /, *args: Any, timeout: Any = NOTHING) -> Any:
+    async def get_and_update(  # type: ignore[misc]  # as for __init__
+        self, fn: Any, /, *args: Any, timeout: Any = NOTHING
+    ) -> Any:
         """Take `(answer, next_state)` from a function; `Agent.get_and_update/3`.
 
         Anything but a tuple of two ends the agent with `BadReturn`. Cancellation as in
@@ -198,16 +202,16 @@ class Agent(Server, Generic[S]):
     @overload
     async def apply(
         self,
-        fn: Callable[[S, Unpack[Ts]], Coroutine[Any, Any, T]],
+        fn: Callable[[S, *Ts], Coroutine[Any, Any, T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         timeout: Limit = ...,
     ) -> T: ...
     @overload
-    async def apply(
-        self, fn: Callable[[S, Unpack[Ts]], T], /, *args: Unpack[Ts], timeout: Limit = ...
-    ) -> T: ...
-    async def apply(self, fn: Any, /, *args: Any, timeout: Any = NOTHING) -> Any:
+    async def apply(self, fn: Callable[[S, *Ts], T], /, *args: *Ts, timeout: Limit = ...) -> T: ...
+    async def apply(  # type: ignore[misc]  # as for __init__
+        self, fn: Any, /, *args: Any, timeout: Any = NOTHING
+    ) -> Any:
         """Run a function that changes the state object in place, and give its result.
 
         Elixir has no counterpart: its values cannot change. Cancellation as in `update`;
@@ -217,9 +221,9 @@ class Agent(Server, Generic[S]):
 
     def cast(
         self,
-        fn: Callable[[S, Unpack[Ts]], Coroutine[Any, Any, S] | S],
+        fn: Callable[[S, *Ts], Coroutine[Any, Any, S] | S],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
     ) -> None:
         """Make what a function returns the next state, some time; `Agent.cast/2`.
 
@@ -241,8 +245,11 @@ class Agent(Server, Generic[S]):
         return self._name or f"Agent({callable_name(self._init_fn)})"
 
     async def _init(self) -> S:
-        state = begin(self._init_fn, self._args)
-        return await finish(state) if type(state) is CoroutineType else state
+        state: Any = begin(self._init_fn, self._args)
+        if type(state) is _COROUTINE:
+            state = await finish(state)
+        made: S = state
+        return made
 
 
 def _itself(state: S) -> S:
@@ -253,7 +260,7 @@ def _keep(state: S, result: T) -> tuple[T, S]:
     return result, state
 
 
-def _replace(state: S, result: Any) -> tuple[None, Any]:
+def _replace(state: Any, result: Any) -> tuple[None, Any]:
     if result is None and isinstance(state, _MUTABLE):
         raise BadReturn(
             f"the function returned None for the next state, where the state is a "
@@ -262,7 +269,7 @@ def _replace(state: S, result: Any) -> tuple[None, Any]:
     return None, result
 
 
-def _pair(state: S, result: Any) -> tuple[Any, Any]:
-    if not isinstance(result, tuple) or len(result) != 2:
+def _pair(_: Any, result: Any) -> tuple[Any, Any]:
+    if not isinstance(result, _TUPLE) or len(result) != 2:
         raise BadReturn(f"the function must return (answer, next_state), got {short(result)}")
-    return result
+    return result[0], result[1]

@@ -14,7 +14,6 @@ from ._supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
-    from typing import Unpack
 
     from ._core.options import Strategy
     from ._supervision import ChildLike
@@ -25,9 +24,9 @@ Ts = TypeVarTuple("Ts")
 
 @overload
 def run(
-    main: Callable[[Unpack[Ts]], Awaitable[T]],
+    main: Callable[[*Ts], Awaitable[T]],
     /,
-    *args: Unpack[Ts],
+    *args: *Ts,
     children: Iterable[ChildLike] = (),
     strategy: Strategy = "one_for_one",
     max_restarts: int = 3,
@@ -45,7 +44,7 @@ def run(
     clock: trio.abc.Clock | None = None,
     instruments: Sequence[trio.abc.Instrument] = (),
 ) -> None: ...
-def run(
+def run(  # type: ignore[misc]  # mypy takes *args: Any for less than *args: *Ts
     main: Any = None,
     /,
     *args: Any,

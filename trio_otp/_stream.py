@@ -22,7 +22,6 @@ from outcome import Error, Value
 
 from ._core import events, options, reports
 from ._core.errors import Exited, TimedOut
-from ._core.exits import Exit
 from ._core.homes import TaskHome
 from ._core.job import Job
 from ._core.nursery import OwnNursery
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
+    from ._core.exits import Exit
     from ._core.guests import Guests
     from ._core.life import Life
     from ._core.options import Limit, StreamOnTimeout
@@ -93,7 +93,7 @@ class Stream:
     ) -> None:
         if not isinstance(items, AsyncIterable | Iterable):
             raise TypeError(f"items must be an iterable or async iterable, got {short(items)}")
-        self._items = items
+        self._items: Any = items
         self._fn = options.function("fn", fn)
         self._args = args
         self._options = chosen
@@ -253,8 +253,7 @@ class StreamRun(Bell):
         elif self._input is not _END:  # nothing was ever pulled
             self._outer.nursery.start_soon(_aclose, self._source)
         self.ring()
-        trace = leaving and leaving.__traceback__
-        return await self._outer.__aexit__(leaving and type(leaving), leaving, trace)
+        return await self._outer.leave(leaving)
 
     def _close_input(self, leaving: BaseException | None) -> bool:
         close = getattr(self._source, "close", None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._core import options
-from ._core.children import Child
 from ._core.errors import NotRunning
 from ._core.process import Process
 from ._core.specs import ChildSpec
@@ -15,6 +15,7 @@ from ._task import Task
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
+    from ._core.children import Child
     from ._core.loop import Loop
 
 ChildLike: TypeAlias = "Process | ChildSpec | Callable[[], Awaitable[object]]"
@@ -63,11 +64,12 @@ def spec_of(child: Any) -> ChildSpec:
         if not isinstance(spec, ChildSpec):
             raise TypeError(f"child_spec() of {child!r} must return a ChildSpec, got {short(spec)}")
         return spec
-    if not callable(child) and not hasattr(child, "cr_frame"):
+    if not callable(child) and not isinstance(child, Coroutine):
         raise TypeError(
             f"a child must be a process, a ChildSpec or an async function, got {short(child)}"
         )
-    return ChildSpec(child)
+    function: Any = child  # pyright: ignore[reportUnknownVariableType]
+    return ChildSpec(function)
 
 
 def process_of(spec: ChildSpec) -> Process:

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar, TypeVarTuple, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    NoReturn,
+    TypeVar,
+    TypeVarTuple,
+    overload,
+)
 
 import trio
 from outcome import Error, Value
@@ -13,6 +24,7 @@ from ._core.errors import Exited, NotRunning, TimedOut
 from ._core.exits import NORMAL, Exit
 from ._core.homes import LINKED, TaskHome
 from ._core.job import Job
+from ._core.life import Life
 from ._core.process import NOTHING, Process, ended_or_named
 from ._core.text import short
 from ._core.waiting import until
@@ -28,11 +40,9 @@ if TYPE_CHECKING:
         Iterable,
     )
     from contextlib import AbstractAsyncContextManager
-    from typing import Unpack
 
     import typing_extensions
 
-    from ._core.life import Life
     from ._core.options import Limit, OnTimeout, Restart, Shutdown, StreamOnTimeout
 
     T_co = typing_extensions.TypeVar("T_co", covariant=True, default=None)
@@ -40,7 +50,7 @@ else:
     T_co = TypeVar("T_co", covariant=True)
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741 - an item of an input
+Item = TypeVar("Item")
 Ts = TypeVarTuple("Ts")
 
 SECONDS: Final = 5.0  # Elixir's default: long for an answer, short for a deadlock
@@ -78,9 +88,9 @@ class Task(Job, Generic[T_co]):
     @overload
     def __init__(
         self,
-        fn: Callable[[Unpack[Ts]], Awaitable[T_co]],
+        fn: Callable[[*Ts], Awaitable[T_co]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
         restart: Restart | None = None,
         shutdown: Shutdown | Literal["inherit"] = "inherit",
@@ -88,12 +98,13 @@ class Task(Job, Generic[T_co]):
     @overload
     def __init__(
         self,
+        /,
         *,
         name: str | None = None,
         restart: Restart | None = None,
         shutdown: Shutdown | Literal["inherit"] = "inherit",
     ) -> None: ...
-    def __init__(
+    def __init__(  # type: ignore[misc]  # mypy takes *args: Any for less than *args: *Ts
         self,
         fn: Any = None,
         /,
@@ -121,9 +132,9 @@ class Task(Job, Generic[T_co]):
     @staticmethod
     def async_(
         nursery: trio.Nursery,
-        fn: Callable[[Unpack[Ts]], Awaitable[T]],
+        fn: Callable[[*Ts], Awaitable[T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
     ) -> Task[T]:
         """Start a task linked to a nursery, and give its handle; `Task.async/1`.
@@ -137,7 +148,7 @@ class Task(Job, Generic[T_co]):
             TypeError: `fn` is not an async function, or does not take the arguments.
             RuntimeError: The nursery is closed.
         """
-        task: Task[T] = Task._launch(nursery, LINKED, fn, args, name, False)
+        task: Task[Any] = Task._launch(nursery, LINKED, fn, args, name, False)
         if events.ANY:
             task._announce()
         return task
@@ -145,9 +156,9 @@ class Task(Job, Generic[T_co]):
     @staticmethod
     def start_link(
         nursery: trio.Nursery,
-        fn: Callable[[Unpack[Ts]], Awaitable[object]],
+        fn: Callable[[*Ts], Awaitable[object]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
     ) -> Process:
         """Start a linked task of which only failures matter; `Task.start_link/1`.
@@ -166,7 +177,7 @@ class Task(Job, Generic[T_co]):
     @staticmethod
     def completed(value: T) -> Task[T]:
         """Give a task that has its result already and never ran; `Task.completed/1`."""
-        task: Task[T] = Task(_nothing_to_do, name="completed")  # type: ignore[assignment]
+        task: Task[Any] = Task(_nothing_to_do, name="completed")
         task._value = value
         task._status = "stopped"
         task._last_exit = NORMAL
@@ -202,7 +213,10 @@ class Task(Job, Generic[T_co]):
                 raise TimedOut(f"{short(self.name)} has no result within {limit:g} s", self)
         finally:
             self._readers -= 1
-        return self._value if self._value is not NOTHING else await self._failed()
+        if self._value is NOTHING:
+            await self._failed()
+        value: T_co = self._value
+        return value
 
     async def yield_(self, *, timeout: Limit = SECONDS) -> Value[T_co] | Error | None:
         """Wait for the result as a value; `Task.yield/2`.
@@ -320,10 +334,10 @@ class Task(Job, Generic[T_co]):
     @overload
     @staticmethod
     def async_stream(
-        items: Iterable[I] | AsyncIterable[I],
-        fn: Callable[[I, Unpack[Ts]], Awaitable[T]],
+        items: Iterable[Item] | AsyncIterable[Item],
+        fn: Callable[[Item, *Ts], Awaitable[T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         max_concurrency: int = ...,
         ordered: bool = ...,
         timeout: Limit = ...,
@@ -334,18 +348,18 @@ class Task(Job, Generic[T_co]):
     @overload
     @staticmethod
     def async_stream(
-        items: Iterable[I] | AsyncIterable[I],
-        fn: Callable[[I, Unpack[Ts]], Awaitable[T]],
+        items: Iterable[Item] | AsyncIterable[Item],
+        fn: Callable[[Item, *Ts], Awaitable[T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         zip_input_on_exit: Literal[True],
         max_concurrency: int = ...,
         ordered: bool = ...,
         timeout: Limit = ...,
         on_timeout: StreamOnTimeout = ...,
         max_buffered: int = ...,
-    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[I, Value[T] | Error]]]: ...
-    @staticmethod
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[Item, Value[T] | Error]]]: ...
+    @staticmethod  # type: ignore[misc]  # as for __init__
     def async_stream(items: Any, fn: Any, /, *args: Any, **about: Any) -> Any:
         """Map an async function over an input, some items at once; `Task.async_stream/3`.
 
@@ -425,7 +439,7 @@ class Task(Job, Generic[T_co]):
         await _checkpoint()
         return self._status == "stopped" or await until(self._is_over, self, at=at)
 
-    async def _failed(self) -> Any:
+    async def _failed(self) -> NoReturn:
         # A linked failure has cancelled the scope it belongs to: inside it, that wins.
         await trio.lowlevel.checkpoint_if_cancelled()
         raise self._error()
@@ -451,7 +465,9 @@ class Task(Job, Generic[T_co]):
     async def _given_up(self, on_timeout: str) -> Value[T_co] | Error | None:
         if self._is_over():
             return self._result()
-        return self.ignore() if on_timeout == "ignore" else await self.shutdown(timeout="brutal_kill")
+        return (
+            self.ignore() if on_timeout == "ignore" else await self.shutdown(timeout="brutal_kill")
+        )
 
 
 _checkpoint: Final = trio.lowlevel.checkpoint
@@ -470,9 +486,7 @@ def _tasks(tasks: Iterable[Task[T]]) -> list[Task[T]]:
     return waited
 
 
-async def _many_done(
-    tasks: list[Task[T]], enough: Callable[[], bool], limit: float
-) -> bool:
+async def _many_done(tasks: list[Task[T]], enough: Callable[[], bool], limit: float) -> bool:
     at = trio.current_time() + limit
     for task in tasks:
         task._readers += 1

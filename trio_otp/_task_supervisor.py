@@ -22,7 +22,6 @@ from ._task import Task
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
-    from typing import Unpack
 
     from outcome import Error, Value
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from ._core.options import Limit, Restart, Shutdown, StreamOnTimeout
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741 - an item of an input
+Item = TypeVar("Item")
 Ts = TypeVarTuple("Ts")
 
 
@@ -71,17 +70,15 @@ class TaskSupervisor(SupervisorProcess):
         restarts, seconds = budget_options(max_restarts, max_seconds)
         self._loop = None
         self._max_children = options.count_or_none("max_children", max_children)
-        self._rules = Rules(
-            max_restarts=restarts, max_seconds=seconds, together=True, forgets=True
-        )
+        self._rules = Rules(max_restarts=restarts, max_seconds=seconds, together=True, forgets=True)
 
     # --- starting ------------------------------------------------------------------------
 
     def start_child(
         self,
-        fn: Callable[[Unpack[Ts]], Awaitable[object]],
+        fn: Callable[[*Ts], Awaitable[object]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
         restart: Restart = "temporary",
         shutdown: Shutdown = 5.0,
@@ -111,14 +108,15 @@ class TaskSupervisor(SupervisorProcess):
             return self._start_restartable(fn, args, name, given)
         guests = self._admission()
         job = Job._launch(self._nursery, guests.isolated, fn, args, name, True, guests)
-        return _announced(job, given)
+        _announce(job, given)
+        return job
 
     def async_(
         self,
         nursery: trio.Nursery,
-        fn: Callable[[Unpack[Ts]], Awaitable[T]],
+        fn: Callable[[*Ts], Awaitable[T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
         shutdown: Shutdown = 5.0,
     ) -> Task[T]:
@@ -129,14 +127,15 @@ class TaskSupervisor(SupervisorProcess):
         `Exited`. Arguments and errors as in `start_child`.
         """
         given, guests = _given("temporary", shutdown), self._admission()
-        task: Task[T] = Task._launch(nursery, guests.linked, fn, args, name, False, guests)
-        return _announced(task, given)
+        task: Task[Any] = Task._launch(nursery, guests.linked, fn, args, name, False, guests)
+        _announce(task, given)
+        return task
 
     def async_nolink(
         self,
-        fn: Callable[[Unpack[Ts]], Awaitable[T]],
+        fn: Callable[[*Ts], Awaitable[T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         name: str | None = None,
         shutdown: Shutdown = 5.0,
     ) -> Task[T]:
@@ -146,20 +145,19 @@ class TaskSupervisor(SupervisorProcess):
         errors as in `start_child`.
         """
         given, guests = _given("temporary", shutdown), self._admission()
-        task: Task[T] = Task._launch(
-            self._nursery, guests.isolated, fn, args, name, True, guests
-        )
-        return _announced(task, given)
+        task: Task[Any] = Task._launch(self._nursery, guests.isolated, fn, args, name, True, guests)
+        _announce(task, given)
+        return task
 
     # --- streams ---------------------------------------------------------------------------
 
     @overload
     def async_stream(
         self,
-        items: Iterable[I] | AsyncIterable[I],
-        fn: Callable[[I, Unpack[Ts]], Awaitable[T]],
+        items: Iterable[Item] | AsyncIterable[Item],
+        fn: Callable[[Item, *Ts], Awaitable[T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         max_concurrency: int = ...,
         ordered: bool = ...,
         timeout: Limit = ...,
@@ -171,10 +169,10 @@ class TaskSupervisor(SupervisorProcess):
     @overload
     def async_stream(
         self,
-        items: Iterable[I] | AsyncIterable[I],
-        fn: Callable[[I, Unpack[Ts]], Awaitable[T]],
+        items: Iterable[Item] | AsyncIterable[Item],
+        fn: Callable[[Item, *Ts], Awaitable[T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         zip_input_on_exit: Literal[True],
         max_concurrency: int = ...,
         ordered: bool = ...,
@@ -182,8 +180,10 @@ class TaskSupervisor(SupervisorProcess):
         on_timeout: StreamOnTimeout = ...,
         max_buffered: int = ...,
         shutdown: Shutdown = ...,
-    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[I, Value[T] | Error]]]: ...
-    def async_stream(self, items: Any, fn: Any, /, *args: Any, **about: Any) -> Any:
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[Item, Value[T] | Error]]]: ...
+    def async_stream(  # type: ignore[misc]  # mypy takes *args: Any for less than *args: *Ts
+        self, items: Any, fn: Any, /, *args: Any, **about: Any
+    ) -> Any:
         """Map over an input with tasks linked to the block; `Task.Supervisor.async_stream/4`.
 
         As `Task.async_stream`; the tasks are counted here and stopped with the rest.
@@ -201,10 +201,10 @@ class TaskSupervisor(SupervisorProcess):
     @overload
     def async_stream_nolink(
         self,
-        items: Iterable[I] | AsyncIterable[I],
-        fn: Callable[[I, Unpack[Ts]], Awaitable[T]],
+        items: Iterable[Item] | AsyncIterable[Item],
+        fn: Callable[[Item, *Ts], Awaitable[T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         max_concurrency: int = ...,
         ordered: bool = ...,
         timeout: Limit = ...,
@@ -216,10 +216,10 @@ class TaskSupervisor(SupervisorProcess):
     @overload
     def async_stream_nolink(
         self,
-        items: Iterable[I] | AsyncIterable[I],
-        fn: Callable[[I, Unpack[Ts]], Awaitable[T]],
+        items: Iterable[Item] | AsyncIterable[Item],
+        fn: Callable[[Item, *Ts], Awaitable[T]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         zip_input_on_exit: Literal[True],
         max_concurrency: int = ...,
         ordered: bool = ...,
@@ -227,8 +227,10 @@ class TaskSupervisor(SupervisorProcess):
         on_timeout: StreamOnTimeout = ...,
         max_buffered: int = ...,
         shutdown: Shutdown = ...,
-    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[I, Value[T] | Error]]]: ...
-    def async_stream_nolink(self, items: Any, fn: Any, /, *args: Any, **about: Any) -> Any:
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[Item, Value[T] | Error]]]: ...
+    def async_stream_nolink(  # type: ignore[misc]  # as above
+        self, items: Any, fn: Any, /, *args: Any, **about: Any
+    ) -> Any:
         """Map over an input, failures as values; `Task.Supervisor.async_stream_nolink/4`.
 
         As `async_stream`, except that an item that fails gives an `Error` and the rest
@@ -296,9 +298,7 @@ class TaskSupervisor(SupervisorProcess):
         if loop.closing:
             raise NotRunning(f"{self!r} is stopping", self)
         if loop.size() >= self._max_children:
-            raise MaxChildren(
-                f"{self!r} holds max_children={self._max_children:g} tasks already"
-            )
+            raise MaxChildren(f"{self!r} holds max_children={self._max_children:g} tasks already")
         return loop.guests
 
     @trio.lowlevel.enable_ki_protection
@@ -325,11 +325,10 @@ def _given(restart: Any, shutdown: Any) -> Given:
     return Given(None if restart == "temporary" else restart, options.shutdown(shutdown))
 
 
-def _announced(job: Any, given: Given) -> Any:
+def _announce(job: Job, given: Given) -> None:
     job._given = given
     if events.ANY:
         job._announce()
-    return job
 
 
 def _info(process: Process) -> ChildInfo:

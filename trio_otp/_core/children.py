@@ -72,7 +72,7 @@ class Child:
     @property
     def grace(self) -> float:
         """The seconds that a stop leaves it."""
-        return 0 if self.shutdown == "brutal_kill" else self.shutdown
+        return 0 if isinstance(self.shutdown, str) else self.shutdown
 
     def info(self) -> ChildInfo:
         """Take a snapshot."""

@@ -13,6 +13,7 @@ from .text import callable_name
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+    from typing import Self
 
     from .exits import Exit
     from .process import Process
@@ -98,7 +99,7 @@ class Subscription:
         if self in _subscriptions:
             _subscriptions.remove(self)
 
-    def __enter__(self) -> Subscription:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -116,7 +117,9 @@ class Subscription:
             self._handler(event)
         except Exception as error:
             self.close()
-            reports.lost(error, f"subscriber {callable_name(self._handler)} raised it and is dropped")
+            reports.lost(
+                error, f"subscriber {callable_name(self._handler)} raised it and is dropped"
+            )
 
 
 def subscribe(handler: Handler) -> Subscription:

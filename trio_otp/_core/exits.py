@@ -4,8 +4,6 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from .errors import ExitProcess
-
 Reason: TypeAlias = Literal["normal", "shutdown", "killed", "crashed"]
 """The four ways a life can end."""
 

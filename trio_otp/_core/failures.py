@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import traceback
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import trio
@@ -147,7 +147,7 @@ def guarded(error: Exception) -> Exception:
 def _depth(error: BaseException) -> int:
     depth, level = 0, [error]
     while level and depth <= _DEEPEST:
-        level = [e for group in level if isinstance(group, BaseExceptionGroup) for e in group.exceptions]
+        level = [member for group in level for member in _inside(group)]
         depth += 1
     return depth
 
@@ -159,10 +159,11 @@ def of_nothing_but(error: BaseException, kind: type[E]) -> E | None:
     """Give the error, or the first leaf of a group of nothing but such errors."""
     if isinstance(error, kind):
         return error
-    if not isinstance(error, BaseExceptionGroup):
+    if not _inside(error):
         return None
     found = leaves(error)
-    return found[0] if all(isinstance(leaf, kind) for leaf in found) else None  # type: ignore[return-value]
+    fitting = [leaf for leaf in found if isinstance(leaf, kind)]
+    return fitting[0] if len(fitting) == len(found) else None
 
 
 def leaves(error: BaseException) -> list[BaseException]:
@@ -171,9 +172,9 @@ def leaves(error: BaseException) -> list[BaseException]:
     waiting = [error]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, BaseExceptionGroup):
-            waiting.extend(reversed(one.exceptions))
-        else:
+        inside = _inside(one)
+        waiting.extend(reversed(inside))
+        if not inside:
             found.append(one)
     return found
 
@@ -188,9 +189,13 @@ def passing(error: BaseException) -> BaseException | None:
 
 def without(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
     """Give what is left of an error without the leaves of some kinds."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(kinds)[1]
-    return None if isinstance(error, kinds) else error
+    if isinstance(error, kinds):
+        return None
+    if not _inside(error):
+        return error
+    group: Any = error
+    rest: BaseException | None = group.split(kinds)[1]
+    return rest
 
 
 def merged(errors: Iterable[BaseException]) -> tuple[BaseException | None, list[BaseException]]:
@@ -208,17 +213,27 @@ def merged(errors: Iterable[BaseException]) -> tuple[BaseException | None, list[
     failures = [e for e in failures if not _is_echo(e, failures)]
     if len(failures) > 1:
         return _group(failures), []
-    return (failures or found or [None])[0], []
+    remaining = failures or found
+    return (remaining[0] if remaining else None), []
 
 
 def _flat(errors: Iterable[BaseException]) -> Iterator[BaseException]:
     seen: set[int] = set()
     for error in errors:
-        ours = getattr(error, _MERGED, False) and isinstance(error, BaseExceptionGroup)
-        for one in error.exceptions if ours else (error,):  # type: ignore[union-attr]
+        for one in _members(error):
             if id(one) not in seen:
                 seen.add(id(one))
                 yield one
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    return _inside(error) if hasattr(error, _MERGED) else (error,)
+
+
+def _inside(error: BaseException) -> tuple[BaseException, ...]:
+    """Give the exceptions that a group holds directly; none for another error."""
+    held: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return held if isinstance(error, BaseExceptionGroup) else ()
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from . import failures, reports
+from . import reports
 from .errors import Exited, NotRunning, StartFailed
 from .nursery import OwnNursery
 from .text import short
@@ -107,7 +107,7 @@ class TaskHome(Home):
         """Fail the scope if the task was ended from outside; a normal end never does."""
         return None if exit.reason == "normal" else Exited(process, exit)
 
-    def unlinked(self) -> TaskHome:
+    def unlinked(self) -> Home:
         """Give the home of a task whose link is cut."""
         return UNLINKED
 
@@ -125,7 +125,7 @@ class UnlinkedHome(TaskHome):
         """Let nothing go on."""
         return None
 
-    def unlinked(self) -> TaskHome:
+    def unlinked(self) -> Home:
         """Give this home itself."""
         return self
 
@@ -215,8 +215,7 @@ class Block(LinkedHome):
 
     async def _leave(self, error: BaseException | None, broken: BaseException | None) -> bool:
         try:
-            trace = error and error.__traceback__
-            handled = await self._nursery.__aexit__(error and type(error), error, trace)
+            handled = await self._nursery.leave(error)
             if broken is not None and not handled:
                 raise broken
             return handled

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .guests import Guests
     from .homes import Home
 
+_COROUTINE: Final[Any] = CoroutineType  # what an async function gives
 ONE_LIFE: Final = object()  # stands for the function of a job that cannot run again
 
 
@@ -43,7 +44,7 @@ class Job(Process, restart="temporary"):
 
     @classmethod
     @trio.lowlevel.enable_ki_protection
-    def _launch(
+    def _launch(  # noqa: PLR0917  # the hot path: keywords cost
         cls,
         nursery: trio.Nursery,
         home: Home,
@@ -54,9 +55,9 @@ class Job(Process, restart="temporary"):
         guests: Guests | None = None,
     ) -> Self:
         """Run a function once, recorded among the guests of a supervisor if it has one."""
-        body = fn(*args) if callable(fn) else coroutine_of(fn, args)
-        if type(body) is not CoroutineType:
-            checked(fn, body)
+        body: Any = fn(*args) if callable(fn) else coroutine_of(fn, args)
+        if type(body) is not _COROUTINE:
+            body = checked(fn, body)
         self = cls.__new__(cls)
         self._name = callable_name(fn) if name is None else options.label(name)
         self._fn, self._args = ONE_LIFE, ()
@@ -113,8 +114,9 @@ class Job(Process, restart="temporary"):
         super()._claim(home)
 
     def _looked_at(self, life: Any) -> Looks:
-        running = life is not None and life.exit is None
-        return Looks(current=(self.name, life.started_at)) if running else Looks()
+        if life is None or life.exit is not None:
+            return Looks()
+        return Looks(current=(self.name, life.started_at))
 
     def _report_details(self, life: Any) -> str:
         starter = f"; started by {'/'.join(reversed(self._asked_by))}" if self._asked_by else ""
@@ -170,7 +172,7 @@ def coroutine_of(
 def checked(fn: Callable[..., Any], body: Any) -> Coroutine[Any, Any, Any]:
     """Pass on what an async function returned when called."""
     if isinstance(body, Coroutine):
-        return body
+        return body  # pyright: ignore[reportUnknownVariableType]
     raise TypeError(
         f"fn must be an async function, but {callable_name(fn)} returned {short(body)}, "
         "which is no coroutine"

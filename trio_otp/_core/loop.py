@@ -21,7 +21,6 @@ import attrs
 import trio
 
 from . import events, failures, reports, restarts
-from .children import Child, Request
 from .errors import (
     AlreadyRunning,
     CalledItself,
@@ -43,6 +42,7 @@ from .waiting import until
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
+    from .children import Child, Request
     from .life import Life
     from .options import AutoShutdown, Strategy
 

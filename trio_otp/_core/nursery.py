@@ -29,6 +29,15 @@ class OwnNursery:
         self.nursery = await self._manager.__aenter__()
         return self.nursery
 
+    async def leave(self, error: BaseException | None) -> bool:
+        """Do what the end of an `async with` does, with the error that left its body."""
+        if error is None:
+            return await self.__aexit__(None, None, None)
+        try:
+            return await self.__aexit__(type(error), error, error.__traceback__)
+        finally:
+            del error
+
     @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self,

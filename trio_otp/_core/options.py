@@ -5,7 +5,7 @@ rest of the library works with (`None` as a limit becomes infinity).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Literal, TypeAlias
 
 from .text import short
@@ -103,12 +103,14 @@ def label(value: Any) -> str | None:
 
 def function(option: str, value: Any) -> Callable[..., Any]:
     """Pass on something that can be called; a coroutine object is the common mistake."""
-    if hasattr(value, "cr_frame"):
+    given: object = value
+    if isinstance(value, Coroutine):
         value.close()
         raise TypeError(
-            f"{option} must be a function, got the coroutine object {short(value)}: "
+            f"{option} must be a function, got the coroutine object {short(given)}: "
             "pass the function itself and its arguments behind it"
         )
     if not callable(value):
         raise TypeError(f"{option} must be a function, got {short(value)}")
-    return value
+    fn: Callable[..., Any] = value
+    return fn

@@ -17,7 +17,6 @@ import trio
 
 from . import events, failures, options, reports
 from .errors import AlreadyRunning, NotRunning, TimedOut
-from .exits import Exit
 from .homes import Block, Home, NurseryHome
 from .life import Life
 from .specs import ChildOptions, ChildSpec, Startable
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
+    from .exits import Exit
     from .options import Limit, Restart, Shutdown
 
 Status: TypeAlias = Literal["new", "starting", "running", "restarting", "stopping", "stopped"]
@@ -152,7 +152,9 @@ class Process(Bell, Startable):
 
     @final
     async def run(
-        self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED
+        self,
+        *,
+        task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED,  # pyright: ignore[reportArgumentType]
     ) -> None:
         """Live once in the calling Trio task; OTP's `start_link` by `nursery.start(p.run)`.
 
@@ -238,6 +240,9 @@ class Process(Bell, Startable):
         if self._life is not None and self._life.exit is None:
             self._kill(self._life)
 
+    def _given_name(self) -> str | None:
+        return self._name
+
     # --- describing --------------------------------------------------------------------
 
     def child_spec(self, **changes: Unpack[ChildOptions]) -> ChildSpec:
@@ -264,6 +269,10 @@ class Process(Bell, Startable):
             raise AlreadyRunning(f"{self!r} has a home already: a handle has one at a time")
         self._home = home
 
+    def _claimed_by(self) -> Home:
+        assert self._home is not None  # a claim lasts at least as long as a life
+        return self._home
+
     def _begin(self, *, shield: bool) -> Any:
         """Make the next life; the caller runs it by `live`, and looks whether it is ready."""
         life = self._make_life(shield)
@@ -288,8 +297,7 @@ class Process(Bell, Startable):
         if self._status != "starting":
             return  # being stopped: the news comes too late
         self._status = "running"
-        assert self._home is not None  # a claim lasts at least as long as a life
-        self._home.ready(self)
+        self._claimed_by().ready(self)
         self.ring()
         if events.ANY:
             events.emit(events.Ready, self, self._path())
@@ -360,6 +368,11 @@ class Process(Bell, Startable):
         """Say whether somebody waits for the error of a crash and will get it."""
         return False
 
+    def _unlimited_wait(self) -> Process | None:
+        """Give whom it is calling without a limit."""
+        waits: tuple[Process, float] | None = self._life and self._life.waiting_for
+        return waits[0] if waits is not None and waits[1] == float("inf") else None
+
     def _looked_at(self, life: Any) -> Looks:
         """Give what a snapshot adds."""
         return Looks()
@@ -407,7 +420,9 @@ async def unprotected(body: Coroutine[Any, Any, Any]) -> Any:
     return await body
 
 
-def _finish(process: Process, life: Life, error: BaseException, result: Any) -> BaseException | None:
+def _finish(
+    process: Process, life: Life, error: BaseException, result: Any
+) -> BaseException | None:
     """Settle a life that an exception ended; give what its wrapper is to raise."""
     exit, passing = life.conclude(error)
     if exit.error is None:
@@ -415,7 +430,7 @@ def _finish(process: Process, life: Life, error: BaseException, result: Any) -> 
         return passing or out
     crash, path, awaited = exit.error, process._path(), process._awaited()
     exit = failures.identified(exit)
-    home: Home = process._home  # type: ignore[assignment]  # a claim lasts at least as long
+    home = process._claimed_by()
     told = home.hands_on(process)
     if home.links(process):
         # It goes on as an exception, through frames that the handle must not keep.
@@ -432,7 +447,7 @@ def _finish(process: Process, life: Life, error: BaseException, result: Any) -> 
 
 def _end(process: Process, life: Life, exit: Exit, result: Any) -> BaseException | None:
     """Make all records right, wake who waits, then emit the event."""
-    home: Home = process._home  # type: ignore[assignment]  # as above
+    home = process._claimed_by()
     path = process._path() if events.ANY else ()
     life.exit = process._last_exit = exit
     process._status = "stopped"  # a home that promises another life says so in ended()
@@ -491,7 +506,7 @@ def own_process() -> Process | None:
 def own_life(what: str) -> Life:
     """Find the life that the current Trio task belongs to."""
     process = _current.get()
-    life: Life | None = process and process._life
+    life: Life | None = None if process is None else process._life
     task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
     while life is not None and task is not None and task is not life.task:
         task = task.parent_nursery and task.parent_nursery.parent_task

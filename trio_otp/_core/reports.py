@@ -51,9 +51,7 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _write(
-    level: int, text: str, error: BaseException | None, extra: dict[str, Any]
-) -> None:
+def _write(level: int, text: str, error: BaseException | None, extra: dict[str, Any]) -> None:
     if not log.isEnabledFor(level):
         return
     about = None if error is None else (type(error), error, error.__traceback__)

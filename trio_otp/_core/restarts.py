@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -44,6 +44,20 @@ def shuts_down(rule: AutoShutdown, ended: bool, others_up: Sequence[bool]) -> bo
     return rule == "any_significant" or not any(others_up)
 
 
+_RANGES: Final = {"initial": (0, math.inf), "factor": (1, math.inf), "jitter": (0, 1)}
+
+
+def _in_range(_: object, field: attrs.Attribute[float], value: float) -> None:
+    options.duration(field.name, value)
+    low, high = _RANGES[field.name]
+    if not low <= value <= high:
+        raise ValueError(f"{field.name} must be from {low} to {high}, got {short(value)}")
+
+
+def _maximum(value: float | None) -> float:
+    return options.limit("maximum", value)
+
+
 @attrs.frozen
 class Backoff:
     """How long to wait before a child is restarted; OTP has no such delay.
@@ -64,21 +78,10 @@ class Backoff:
         ValueError: A value is out of its range; the message names it.
     """
 
-    initial: float = attrs.field()
-    factor: float = attrs.field(default=2.0, kw_only=True)
-    maximum: float = attrs.field(
-        default=math.inf, kw_only=True, converter=lambda value: options.limit("maximum", value)
-    )
-    jitter: float = attrs.field(default=0.0, kw_only=True)
-
-    @initial.validator
-    @factor.validator
-    @jitter.validator
-    def _check(self, field: attrs.Attribute[float], value: Any) -> None:
-        options.duration(field.name, value)
-        low, high = {"factor": (1, math.inf), "jitter": (0, 1)}.get(field.name, (0, math.inf))
-        if not low <= value <= high:
-            raise ValueError(f"{field.name} must be from {low} to {high}, got {short(value)}")
+    initial: float = attrs.field(validator=_in_range)
+    factor: float = attrs.field(default=2.0, kw_only=True, validator=_in_range)
+    maximum: float = attrs.field(default=math.inf, kw_only=True, converter=_maximum)
+    jitter: float = attrs.field(default=0.0, kw_only=True, validator=_in_range)
 
     def delay(self, restart: int) -> float:
         """Give the seconds before restart number `restart`, counted from 1."""
@@ -112,6 +115,4 @@ class Budget:
         """Say who used it up."""
         users = Counter(child for _, child in self._spent).most_common(5)
         spent = ", ".join(f"{short(child)} {times}x" for child, times in users)
-        return (
-            f"more than {self._max_restarts} restarts within {self._max_seconds:g} s: {spent}"
-        )
+        return f"more than {self._max_restarts} restarts within {self._max_seconds:g} s: {spent}"

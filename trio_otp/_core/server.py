@@ -23,7 +23,6 @@ import trio
 
 from . import events, failures, options, reports
 from .errors import CalledItself, Exited, MailboxFull, NotRunning, TimedOut
-from .exits import Exit
 from .life import Life
 from .process import NOTHING, Looks, Process, asker, own_process
 from .text import callable_name, short
@@ -32,11 +31,13 @@ from .waiting import Sleeper, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from .exits import Exit
     from .options import Limit, Overflow, Restart, Shutdown
 
 Step: TypeAlias = "Callable[[Any, Any], tuple[Any, Any]]"
 """From a state and a function's result to the answer and the next state."""
 
+_COROUTINE: Final[Any] = CoroutineType  # what an async function gives
 _EACH: Final = 64  # requests between two checkpoints of a busy server
 
 
@@ -193,25 +194,26 @@ class Server(Process):
             if not queue or life.finishing:
                 return
             request = queue.popleft()
-            if type(request) is tuple:
+            if isinstance(request, tuple):
                 life.pending -= 1
                 step, fn, args = request
                 result = call(fn, life.state, args)
-                if type(result) is CoroutineType:
+                if type(result) is _COROUTINE:
                     result = await self._awaited_result(life, fn, result)
                 _, life.state = step(life.state, result)
-            elif request.stage == "queued":  # type: ignore[union-attr]
+            elif request.stage == "queued":
                 life.pending -= 1
-                await self._serve(life, request)  # type: ignore[arg-type]
+                await self._serve(life, request)
         await trio.lowlevel.checkpoint()
 
     async def _serve(self, life: ServerLife, request: Call) -> None:
         fn, step = request.fn, request.step
-        assert fn is not None and step is not None  # noqa: PT018 - both go when it is withdrawn
+        assert fn is not None  # both go only when it is withdrawn
+        assert step is not None
         request.stage = "taken"
         life.taken = request
         result = request.begun or call(fn, life.state, request.args)
-        if type(result) is CoroutineType:
+        if type(result) is _COROUTINE:
             result = await self._awaited_result(life, fn, result)
         answer, life.state = step(life.state, result)
         life.taken = None
@@ -275,13 +277,13 @@ class Server(Process):
 
     def _settle(self, life: ServerLife, exit: Exit, result: Any) -> None:
         """Fail all who wait, each with an error of its own, and count the casts."""
-        calls = [life.taken, *(r for r in life.queue if type(r) is not tuple)]
-        casts = [request for request in life.queue if type(request) is tuple]
+        calls = [request for request in (life.taken, *life.queue) if isinstance(request, Call)]
+        casts = [request for request in life.queue if isinstance(request, tuple)]
         life.queue.clear()
         life.state, life.taken = NOTHING, None
         for request in calls:
-            if request is not None and request.stage in ("queued", "taken"):  # type: ignore[union-attr]
-                request.settle(None, Exited(self, exit))  # type: ignore[union-attr]
+            if request.stage in ("queued", "taken"):
+                request.settle(None, Exited(self, exit))
         for _ in casts:
             self._drop_cast()
         if casts and exit.error is None:
@@ -326,10 +328,12 @@ class Server(Process):
     ) -> Any:
         """Run a function of an idle server in its caller; see rule 3."""
         life.idle = False  # what it casts to the server must queue
-        crash = None
+        crash: BaseException | None = None
+        result: Any = None
+        answer: Any = None
         try:
             result = life.context.run(call, fn, life.state, args)
-            if type(result) is not CoroutineType:
+            if type(result) is not _COROUTINE:
                 answer, life.state = step(life.state, result)
         except BaseException as error:
             crash = error
@@ -340,7 +344,7 @@ class Server(Process):
                 del crash
         if life.sleeper is not None:
             life.idle = True
-        if type(result) is CoroutineType:
+        if type(result) is _COROUTINE:
             return await self._finish_in_turn(life, step, fn, result, limit)
         if life.queue:
             life.wake()
@@ -351,7 +355,9 @@ class Server(Process):
 
     async def _crashed_at_once(self, life: ServerLife, error: BaseException) -> NoReturn:
         """End the life in its own task; the caller learns of it as any caller does."""
-        failures.detached(error, sys.exc_info()[1])  # what our caller is handling is not its business
+        failures.detached(
+            error, sys.exc_info()[1]
+        )  # what our caller is handling is not its business
         life.crash = error
         if failures.passing(error) is not None:
             life.crash = failures.clone(error)
@@ -416,19 +422,9 @@ class Server(Process):
 
     async def _answer(self, life: ServerLife, request: Call, limit: float, at: float) -> Any:
         request.sleeper = Sleeper()
-        asking = own_process()
-        if asking is not None:
-            asking._life.waiting_for = (self, limit)
         try:
-            if limit == math.inf:
-                self._refuse_circle(asking)
-                await request.sleeper.park()
-            else:
-                with trio.CancelScope(deadline=at):
-                    await request.sleeper.park()
+            await self._wait_for(request.sleeper, limit, at)
         finally:
-            if asking is not None:
-                asking._life.waiting_for = None
             if request.stage != "settled" and request.withdraw():
                 life.pending -= 1
         if request.stage != "settled":
@@ -442,6 +438,21 @@ class Server(Process):
             raise error
         finally:
             del error
+
+    async def _wait_for(self, sleeper: Sleeper, limit: float, at: float) -> None:
+        asking = own_process()
+        if asking is not None:
+            asking._life.waiting_for = (self, limit)
+        try:
+            if limit == math.inf:
+                self._refuse_circle(asking)
+                await sleeper.park()
+            else:
+                with trio.CancelScope(deadline=at):
+                    await sleeper.park()
+        finally:
+            if asking is not None:
+                asking._life.waiting_for = None
 
     def _timed_out(self, limit: float) -> TimedOut:
         text = f"{self!r} has not answered within {limit:g} s"
@@ -458,14 +469,16 @@ class Server(Process):
 
     def _refuse_circle(self, asking: Process | None) -> None:
         """Refuse a wait without limit for somebody who so waits for us."""
-        waits, names, process = self._life and self._life.waiting_for, [self.name], self
-        while asking is not None and waits is not None and waits[1] == math.inf:
-            process = waits[0]
+        if asking is None:
+            return
+        names, process = [asking.name], self._unlimited_wait()
+        names.append(self.name)
+        while process is not None:
             names.append(process.name)
             if process is asking:
-                circle = " -> ".join(map(short, (asking.name, *names)))
+                circle = " -> ".join(map(short, names))
                 raise CalledItself(f"all would wait for each other: {circle}", self)
-            waits = process._life and process._life.waiting_for
+            process = process._unlimited_wait()
 
     def _cast(self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Have a function run on the state, some time."""
@@ -487,7 +500,7 @@ class Server(Process):
             raise MailboxFull(f"{self!r} has {life.pending} requests in its mailbox already", self)
         place = -1
         if self._overflow == "drop_oldest":
-            place = next((i for i, r in enumerate(life.queue) if type(r) is tuple), -1)
+            place = next((i for i, r in enumerate(life.queue) if isinstance(r, tuple)), -1)
         if place >= 0:
             del life.queue[place]
             life.pending -= 1

@@ -110,14 +110,12 @@ def _line(info: ProcessInfo) -> str:
 def _trees() -> dict[Process | None, list[Process]]:
     """Map each process to those whose Trio tasks run under its own; None to the roots."""
     below: dict[Process | None, list[Process]] = {None: []}
-    try:
-        waiting = [(trio.lowlevel.current_root_task(), None)]
-    except RuntimeError:
-        return below
+    root = trio.lowlevel.current_root_task() if trio.lowlevel.in_trio_run() else None
+    waiting: list[tuple[trio.lowlevel.Task, Process | None]] = []
+    if root is not None:
+        waiting.append((root, None))
     while waiting:
         task, above = waiting.pop()
-        if task is None:
-            continue
         found = _whose(task)
         if found is not None:
             below.setdefault(above, []).append(found)

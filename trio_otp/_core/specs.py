@@ -25,6 +25,10 @@ class Startable:
 
     __slots__ = ()
 
+    def _given_name(self) -> str | None:
+        """Give the name that it was given, if it was."""
+        raise NotImplementedError
+
 
 class ChildOptions(TypedDict, total=False):
     """The options of a `ChildSpec`, for annotating `**changes`."""
@@ -74,12 +78,12 @@ class ChildSpec:
     @overload
     def __init__(
         self,
-        start: Callable[[Unpack[Ts]], Awaitable[object]],
+        start: Callable[[*Ts], Awaitable[object]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         **options: Unpack[ChildOptions],
     ) -> None: ...
-    def __init__(
+    def __init__(  # type: ignore[misc]  # mypy takes *args: Any for less than *args: *Ts
         self,
         start: Any,
         /,
@@ -98,7 +102,7 @@ class ChildSpec:
             raise TypeError(f"backoff must be a Backoff or None, got {short(backoff)}")
         if restart is not None:
             options.one_of("restart", restart, options.RESTARTS)
-        self.__attrs_init__(  # type: ignore[attr-defined]
+        self.__attrs_init__(  # pyright: ignore
             start=start,
             args=args,
             id=_id(start, id),
@@ -119,7 +123,9 @@ def _check_start(start: Any, args: tuple[Any, ...]) -> None:
             raise TypeError(f"{start!r} takes no arguments here: it was built with its own")
         return
     if isinstance(start, type):
-        raise TypeError(f"start must be a process or an async function, got the class {short(start)}")
+        raise TypeError(
+            f"start must be a process or an async function, got the class {short(start)}"
+        )
     options.function("start", start)
 
 
@@ -131,7 +137,8 @@ def _id(start: Any, given: Hashable) -> Hashable:
             raise TypeError(f"id must be hashable, got {short(given)}") from None
         return given
     if isinstance(start, Startable):
-        return start._name or start  # type: ignore[attr-defined]
-    if not hasattr(start, "__qualname__") or start.__qualname__.endswith("<lambda>"):
+        return start._given_name() or start
+    name: str | None = getattr(start, "__qualname__", None)
+    if name is None or name.endswith("<lambda>"):
         raise ValueError(f"{callable_name(start)} has no name of its own: give it an id=")
-    return start.__qualname__
+    return name

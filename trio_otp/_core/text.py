@@ -1,7 +1,7 @@
 """Values in messages: cut to a few dozen characters, and never raising."""
 
 import reprlib
-from typing import Final
+from typing import Any, Final
 
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -16,10 +16,11 @@ def short(value: object) -> str:
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
 
-def callable_name(fn: object) -> str:
+def callable_name(fn: Any) -> str:
     """Name a function as its author wrote it; a partial by what it wraps."""
     try:
-        return fn.__qualname__  # type: ignore[attr-defined, no-any-return]
+        name: str = fn.__qualname__
+        return name
     except AttributeError:
         inner = getattr(fn, "func", None)
         return type(fn).__qualname__ if inner is None else callable_name(inner)

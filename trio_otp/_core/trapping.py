@@ -11,7 +11,7 @@ from .process import own_life
 from .waiting import Bell, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from types import TracebackType
 
     from .life import Life
@@ -50,7 +50,7 @@ class ExitRequest(Bell):
         await until(self.is_set, self)
 
     @contextmanager
-    def interrupts(self) -> Iterator[trio.CancelScope]:
+    def interrupts(self) -> Generator[trio.CancelScope]:
         """Open a cancel scope that a stop request cancels.
 
         What stands in it is cut short, the code behind it goes on: the place to wait for
@@ -95,7 +95,7 @@ class MessagesUntil(Generic[T]):
         raise StopAsyncIteration
 
 
-class trap_exit:  # noqa: N801 - used like a function, and a class enters faster
+class trap_exit:
     """Be asked to stop, inside this block, instead of being cancelled.
 
     OTP's `Process.flag(:trap_exit, true)`. Gives an `ExitRequest`. Who does not end within
