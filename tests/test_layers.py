@@ -14,7 +14,27 @@ APPLICATION = "trio_otp._application"
 
 # The modules from the bottom up, each without the leading "trio_otp.". A module imports from the
 # lines above its own and from nothing else of the package, annotations included.
-LAYERS: tuple[str, ...] = ()
+LAYERS: tuple[str, ...] = (
+    "_core _core.text _core.timers _core.waiting",
+    "_core.options",
+    "_core.exits",
+    "_core.errors",
+    "_core.restarts _core.failures",
+    "_core.reports _core.specs _core.life",
+    "_core.children _core.events _core.nursery",
+    "_core.homes",
+    "_core.process _core.guests",
+    "_core.trapping _core.job _core.server _core.snapshots _core.loop",
+    "_agent _stream",
+    "_task",
+    "_supervision",
+    "_supervisor _task_supervisor",
+    "_application",
+    "trio_otp __main__",
+)
+
+# What everything speaks of: annotations may name the handle, and what it can hold, from below.
+NAMED_FROM_BELOW = {"trio_otp._core.process", "trio_otp._core.trapping"}
 
 
 def module_name(file: Path, package: Path) -> str:
@@ -42,6 +62,22 @@ def absolute(node: ast.ImportFrom, folder: str) -> str:
     return ".".join([*above, node.module] if node.module else above)
 
 
+def names_for_annotations(file: Path, package: Path) -> set[str]:
+    """The modules that may be named from below and that a file imports for annotations only."""
+    blocks = (
+        ast.unparse(ast.Module(block.body, []))
+        for block in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+    )
+    folder = ".".join(file.relative_to(package.parent).parent.parts)
+    return {
+        absolute(node, folder)
+        for block in blocks
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ImportFrom)
+    } & NAMED_FROM_BELOW
+
+
 def read_imports(package: Path) -> dict[str, set[str]]:
     """The modules of the package, each with those it imports."""
     files = {module_name(file, package): file for file in sorted(package.rglob("*.py"))}
@@ -51,6 +87,7 @@ def read_imports(package: Path) -> dict[str, set[str]]:
             for found in imported_names(file, package)
             if found in files or found.rpartition(".")[0] in files
         }
+        - names_for_annotations(file, package)
         for module, file in files.items()
     }
 

@@ -1,0 +1,206 @@
+"""Read by the type checkers, never run: what users get, and what must be refused.
+
+A wrong use carries the ignore comment of each checker; both complain when one is not
+needed any more.
+"""
+
+# ruff: noqa: F841, ARG001, RUF006
+
+from collections.abc import AsyncIterator, Awaitable
+
+import trio
+from outcome import Error, Value
+from typing_extensions import assert_type
+
+import trio_otp as otp
+
+
+async def fetch(url: str, retries: int = 3) -> bytes:
+    raise NotImplementedError
+
+
+async def poll() -> None: ...
+
+
+def grow(counts: dict[str, int], key: str) -> dict[str, int]:
+    raise NotImplementedError
+
+
+async def grow_slowly(counts: dict[str, int], key: str) -> dict[str, int]:
+    raise NotImplementedError
+
+
+class Ledger:
+    def add(self, name: str, amount: int) -> int:
+        raise NotImplementedError
+
+    async def settle(self) -> str:
+        raise NotImplementedError
+
+
+class Reporter(otp.Task, restart="permanent", shutdown=10.0):
+    def __init__(self, every: float) -> None:
+        super().__init__(name="reporter")
+        self.every = every
+
+    async def main(self) -> None: ...
+
+
+class Double(otp.Task[int]):
+    async def main(self) -> int:
+        return 1
+
+
+# --- what users get ----------------------------------------------------------------------
+
+
+async def tasks(nursery: trio.Nursery, supervisor: otp.TaskSupervisor) -> None:
+    task = otp.Task.async_(nursery, fetch, "url")
+    assert_type(task, otp.Task[bytes])
+    assert_type(await task, bytes)
+    assert_type(await task.await_(timeout=None), bytes)
+    assert_type(await task.yield_(), Value[bytes] | Error | None)
+    assert_type(await task.shutdown(timeout="brutal_kill"), Value[bytes] | Error | None)
+    assert_type(task.ignore(), Value[bytes] | Error | None)
+    assert_type(await otp.Task.await_many([task, task], timeout=1), list[bytes])
+    many = await otp.Task.yield_many([task], limit=1, on_timeout="kill_task")
+    assert_type(many, list[tuple[otp.Task[bytes], Value[bytes] | Error | None]])
+    assert_type(otp.Task.completed(3), otp.Task[int])
+    assert_type(otp.Task(fetch, "url", 2), otp.Task[bytes])
+    assert_type(otp.Task.start_link(nursery, fetch, "url"), otp.Process)
+    assert_type(supervisor.start_child(fetch, "url", restart="transient"), otp.Process)
+    assert_type(supervisor.async_nolink(fetch, "url"), otp.Task[bytes])
+    assert_type(supervisor.async_(nursery, fetch, "url"), otp.Task[bytes])
+    assert_type(await Double(), int)
+    assert_type(await Reporter(60.0), None)
+    results: list[object] = await otp.Task.await_many([task])
+    print(results)
+    result = await task.yield_()
+    match result:
+        case Value(value):
+            assert_type(value, bytes)
+        case Error():
+            pass
+        case None:
+            pass
+
+
+async def streams(supervisor: otp.TaskSupervisor, urls: AsyncIterator[str]) -> None:
+    async with otp.Task.async_stream(["a"], fetch, max_concurrency=2) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, Value[bytes] | Error)
+    async with otp.Task.async_stream(["a"], fetch, 2, zip_input_on_exit=True) as pairs:
+        async for url, outcome in pairs:
+            assert_type(url, str)
+            assert_type(outcome, Value[bytes] | Error)
+    async with supervisor.async_stream_nolink(urls, fetch, on_timeout="kill_task") as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, Value[bytes] | Error)
+
+
+async def agents() -> None:
+    counts = otp.Agent(dict[str, int])
+    assert_type(counts, otp.Agent[dict[str, int]])
+    assert_type(await counts.get(), dict[str, int])
+    assert_type(await counts.get(len), int)
+    assert_type(await counts.get(dict[str, int].get, "x"), int | None)
+    assert_type(await counts.update(grow, "x"), None)
+    assert_type(await counts.update(grow_slowly, "x", timeout=1), None)
+    assert_type(await counts.get_and_update(lambda d: (len(d), d)), int)
+    assert_type(counts.cast(grow, "x"), None)
+    book = otp.Agent(Ledger)
+    assert_type(await book.apply(Ledger.add, "x", 2), int)
+    assert_type(await book.apply(Ledger.settle), str)
+    loaded = otp.Agent(fetch, "url", 1, name="page", mailbox=10, overflow="drop_oldest")
+    assert_type(loaded, otp.Agent[bytes])
+    jobs: otp.Agent[dict[str, otp.Task[int]]] = otp.Agent(dict[str, otp.Task[int]])
+    assert_type(await jobs.get(lambda d: d["k"]), otp.Task[int])
+    async with counts as entered:
+        assert_type(entered, otp.Agent[dict[str, int]])
+
+
+async def supervisors(nursery: trio.Nursery) -> None:
+    counts = otp.Agent(dict[str, int])
+    tree = otp.Supervisor(
+        [counts, poll, otp.ChildSpec(fetch, "url", id="fetch"), Reporter(1.0)],
+        strategy="rest_for_one",
+        auto_shutdown="any_significant",
+    )
+    assert_type(await tree.start_child(counts), otp.Agent[dict[str, int]])
+    assert_type(await tree.start_child(poll), otp.Task[None])
+    assert_type(await tree.start_child(otp.ChildSpec(poll)), otp.Process)
+    assert_type(await tree.restart_child("fetch"), otp.Process)
+    assert_type(tree.children[0].process, otp.Process)
+    assert_type(await tree.stop(timeout=5), otp.Exit)
+    assert_type(counts.last_exit, otp.Exit | None)
+    await nursery.start(counts.run)
+    nursery.start_soon(counts.run)
+    spec = counts.child_spec(restart="transient", backoff=otp.Backoff(1.0, maximum=30))
+    assert_type(spec, otp.ChildSpec)
+
+
+async def watching(receive: trio.MemoryReceiveChannel[int]) -> None:
+    assert_type(otp.current_process(), otp.Process | None)
+    assert_type(otp.observe(), tuple[otp.ProcessInfo, ...])
+    assert_type(otp.observe(otp.Task(poll)), otp.ProcessInfo)
+    assert_type(otp.format_tree(), str)
+    with otp.subscribe(print) as subscription:
+        assert_type(subscription, otp.Subscription)
+    with otp.trap_exit() as exiting:
+        assert_type(exiting.is_set(), bool)
+        async for message in exiting.until(receive):
+            assert_type(message, int)
+
+
+def programs() -> None:
+    assert_type(otp.run(fetch, "url", children=[poll]), bytes)
+    otp.run(children=[poll])
+
+
+# --- what must be refused ------------------------------------------------------------------
+
+
+async def refused(nursery: trio.Nursery, supervisor: otp.TaskSupervisor) -> None:
+    otp.Task.async_(nursery, fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Task.async_(nursery, fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Task.async_(nursery, fetch("url"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Task.async_(nursery, len, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Task(fetch, "url", restart="always")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await supervisor.start_child(poll)  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    supervisor.start_child(poll, restart="sometimes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.TaskSupervisor(4)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    otp.Supervisor([1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    otp.Supervisor([poll], "one_for_all")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    otp.Supervisor([poll], strategy="two_for_one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Supervisor([fetch])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    otp.ChildSpec(otp.Task(poll), 1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    otp.ChildSpec(fetch)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    otp.Task(poll).child_spec(restart="maybe")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Backoff("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    counts = otp.Agent(dict[str, int])
+    await counts.update(len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await counts.update(grow)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    counts.cast(lambda d: d.clear())  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    await counts.get(grow, 1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    otp.Agent(dict[str, int], mailbox="big")  # type: ignore[call-arg, call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    otp.Agent(dict[str, int], overflow="spill")  # type: ignore[call-arg, call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    otp.Task.async_stream([1], fetch)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType]
+    otp.Task.async_stream(["a"], fetch, on_timeout="stop")  # type: ignore[call-arg, call-overload]  # pyright: ignore[reportArgumentType]
+    otp.run()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    otp.run(fetch)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType]
+    narrower: otp.Task[bytes] = otp.Task.completed(1)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    print(narrower)
+    text: str = await otp.Task.async_(nursery, fetch, "url")  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    print(text)
+
+
+class Hiding(otp.Task):
+    shutdown = 10.0  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+class Final(otp.Agent[int]):
+    async def stop(self) -> None: ...  # type: ignore[misc, override]  # pyright: ignore
+
+
+def functions_are_wanted(fn: Awaitable[None]) -> None:
+    otp.ChildSpec(fn)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
