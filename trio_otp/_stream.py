@@ -11,7 +11,6 @@ limit around `__anext__` would kill an async generator in the middle.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any, Final
@@ -23,11 +22,11 @@ from outcome import Error, Value
 from ._core import events, options, reports
 from ._core.errors import Exited, TimedOut
 from ._core.homes import TaskHome
-from ._core.job import Job
+from ._core.job import Job, refuse_wrong_arguments
 from ._core.nursery import OwnNursery
-from ._core.process import NOTHING, NOTHING_GIVEN, Given, current_process
+from ._core.process import NOTHING, NOTHING_GIVEN, Given, current_process, unprotected
 from ._core.text import callable_name, short
-from ._core.waiting import Bell, any_ring
+from ._core.waiting import Bell, any_ring, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from ._core.process import Process
 
 _END: Final = object()
+_CLOSING: Final = "closing the input of a stream, while another error left it"
 
 
 @attrs.frozen(kw_only=True)
@@ -96,12 +96,14 @@ class Stream:
         self._items: Any = items
         self._fn = options.function("fn", fn)
         self._args = args
+        refuse_wrong_arguments(fn, (None, *args))
         self._options = chosen
         self._linked = linked
         self._given = given
         self._admit = admit
         self._run: StreamRun | None = None
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> AsyncIterator[Any]:
         if self._run is not None:
             raise RuntimeError("this stream is entered already: call async_stream again")
@@ -110,6 +112,7 @@ class Stream:
         self._run = run
         return run
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -160,6 +163,10 @@ class StreamHome(TaskHome):
             return None
         return Exited(process, exit) if life.asked or exit.reason == "shutdown" else None
 
+    def forget_stream(self) -> None:
+        """Let go of a stream whose items have all ended: each holds the other."""
+        del self._run
+
 
 class StreamRun(Bell):
     """One pass through an input: the async iterator that the block gives."""
@@ -168,24 +175,31 @@ class StreamRun(Bell):
         "_admit",
         "_args",
         "_deliverable",
+        "_failing",
         "_fn",
         "_given",
         "_guests",
         "_helper",
+        "_helping",
         "_home",
+        "_in_read",
         "_input",
         "_input_error",
+        "_interrupted",
+        "_items_gone",
         "_next_place",
         "_nursery",
         "_options",
         "_outer",
         "_pulled",
-        "_pulling",
+        "_reading",
         "_ready",
         "_running",
         "_source",
         "closing",
     )
+
+    _reading: trio.CancelScope  # around all steps of an async input
 
     def __init__(self, stream: Stream) -> None:
         self._sleepers = None
@@ -195,27 +209,28 @@ class StreamRun(Bell):
         self._input: Any = stream._items
         self._source: Any = None  # the iterator; _input becomes _END at its end
         self._helper = isinstance(stream._items, AsyncIterable)
+        self._helping = False  # the helper was started
+        self._in_read = False
+        self._interrupted = False  # the input let an interrupt or exit pass
         self._guests: Guests | None = None
         self._pulled = 0  # how many items were taken from the input
-        self._pulling: trio.CancelScope | None = None  # around a read of an async input
-        self._input_error: BaseException | None = None
+        self._input_error: Exception | None = None
         self._running: set[Item] = set()
         self._ready: dict[int, Item] = {}  # ended, and waiting for those before them
         self._deliverable: deque[Item] = deque()
         self._next_place = 0  # of the next item to deliver, if in order
         self.closing = False
+        self._items_gone = False  # left, and every item has cleaned up
+        self._failing = False  # left by an error
         self._outer, self._nursery = OwnNursery(), OwnNursery()
 
     # --- the block -----------------------------------------------------------------------
 
     async def open(self) -> None:
         """Enter: make the iterator, start nothing."""
+        self._source = self._input = aiter(self._input) if self._helper else iter(self._input)
         if self._helper:
             await self._outer.__aenter__()
-            self._input = aiter(self._input)
-        else:
-            self._input = iter(self._input)
-        self._source = self._input
         await self._nursery.__aenter__()
 
     @trio.lowlevel.enable_ki_protection
@@ -228,49 +243,62 @@ class StreamRun(Bell):
         """Leave: end the items and wait for them, then close the input."""
         self.closing = True
         self._nursery.nursery.cancel_scope.cancel(reason="stream left")
-        raised = None
+        leaving = error
         try:
             if await self._nursery.__aexit__(kind, error, trace):
-                kind = error = trace = None
+                leaving = None
         except BaseException as failure:
-            raised = failure
+            leaving = failure
+        self._items_gone = True
         self._report_undelivered()
-        leaving = raised or error
-        if self._helper:
-            handled = await self._close_helper(leaving)
-        else:
-            handled = self._close_input(leaving)
-        if raised is not None and not handled:
-            try:
-                raise raised
-            finally:
-                del raised, leaving, error
-        return handled or (error is None and leaving is None)
+        self._home.forget_stream()
+        self._failing = leaving is not None
+        try:
+            handled = await self._close_input(leaving)
+            if leaving is None or handled:
+                return True
+            if leaving is not error:
+                raise leaving
+            return False
+        finally:  # what leaves keeps this frame
+            del error, trace, leaving
 
-    async def _close_helper(self, leaving: BaseException | None) -> bool:
-        if self._pulling is not None:
-            self._pulling.cancel(reason="stream left")
-        elif self._input is not _END:  # nothing was ever pulled
-            self._outer.nursery.start_soon(_aclose, self._source)
+    async def _close_input(self, leaving: BaseException | None) -> bool:
+        """Close it; give whether the error that leaves was only a cancellation of ours."""
+        if not self._helper:
+            self._close_sync_input()
+            return False
+        if self._in_read:
+            self._reading.cancel(reason="stream left")
+        elif not self._helping:  # nothing was ever pulled
+            self._start_helper()
         self.ring()
-        return await self._outer.leave(leaving)
+        try:
+            return await self._outer.leave(leaving)
+        finally:
+            del leaving
 
-    def _close_input(self, leaving: BaseException | None) -> bool:
+    def _close_sync_input(self) -> None:
         close = getattr(self._source, "close", None)
         if close is not None:
             try:
-                close()
+                _unprotected_call(close)
             except Exception as broken:
-                if leaving is None:
+                if not self._failing:
                     raise
-                reports.lost(broken, "closing the input of a stream, while another error left it")
-        return False
+                reports.lost(broken, _CLOSING)
 
     def _report_undelivered(self) -> None:
+        """Log what failed and was given to nobody, then forget all that is not delivered."""
         for item in (*self._deliverable, *self._ready.values()):
             exit = item.last_exit
             if exit is not None and exit.error is not None and not self._home.links(item):
                 reports.lost(exit.error, f"the stream was left before it gave {short(item._input)}")
+        self._deliverable.clear()
+        self._ready.clear()
+        if self._input_error is not None:
+            reports.lost(self._input_error, "the stream was left before it gave its input's error")
+            self._input_error = None
 
     # --- the iterator ----------------------------------------------------------------------
 
@@ -280,19 +308,23 @@ class StreamRun(Bell):
     async def __anext__(self) -> Any:
         """Give the next outcome. A cancelled wait loses nothing."""
         await trio.lowlevel.checkpoint()
-        while True:
+        while not self.closing:
             self._pull()
             if self._input_error is not None:
                 await self._fail_with_input()
             if self._deliverable:
-                return self._delivered(self._deliverable.popleft())
+                return self._deliver()
             if self._input is _END and not self._running:
+                self._refuse_false_end()
                 raise StopAsyncIteration
             await any_ring(self)
+            # If that was a failure of this very block, nothing more is given or started.
+            await trio.lowlevel.checkpoint_if_cancelled()
+        raise RuntimeError("the block of this stream has been left")
 
     def _pull(self) -> None:
         if self._helper:
-            if self._pulled == 0 and self._pulling is None and self._input is not _END:
+            if not self._helping:
                 self._start_helper()
             return
         while self._input is not _END and self._has_room():
@@ -302,9 +334,8 @@ class StreamRun(Bell):
                     self._input = _END
                 else:
                     self._launch(item)
-            except BaseException as error:
-                self._input_error = error
-                return
+            except Exception as error:
+                self._input, self._input_error = _END, error
 
     def _has_room(self) -> bool:
         waiting = len(self._ready) + len(self._deliverable)
@@ -321,16 +352,25 @@ class StreamRun(Bell):
         while self._running:
             await any_ring(self)
         error, self._input_error = self._input_error, None
-        self._input = _END
-        self._deliverable.clear()
-        self._ready.clear()
-        assert error is not None
+        self._report_undelivered()
+        if error is None:
+            return  # somebody else who iterates has got it
         try:
+            if isinstance(error, StopAsyncIteration):  # would look like a clean end
+                raise RuntimeError("the input of the stream raised StopAsyncIteration") from error
             raise error
         finally:
             del error
 
-    def _delivered(self, item: Item) -> Any:
+    def _refuse_false_end(self) -> None:
+        # Only a consumer that shields itself comes here: its block is cancelled, see _read.
+        if self._interrupted:
+            raise RuntimeError("the input of the stream was interrupted before its end")
+
+    def _deliver(self) -> Any:
+        item = self._deliverable.popleft()
+        if self._helper:
+            self.ring()  # there is room again
         outcome = self._outcome(item)
         return (item._input, outcome) if self._options.zip_input_on_exit else outcome
 
@@ -355,6 +395,7 @@ class StreamRun(Bell):
 
     # --- items -----------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     def _launch(self, value: Any) -> None:
         self._guests = self._admit()
         item = Item._launch(
@@ -365,10 +406,9 @@ class StreamRun(Bell):
             None,
             False,
             self._guests,
+            self._options.timeout,
         )
         item._input, item._place, item._given = value, self._pulled, self._given
-        if self._options.timeout < math.inf:
-            item._life.scope.deadline = trio.current_time() + self._options.timeout
         self._running.add(item)
         self._pulled += 1
         if events.ANY:
@@ -379,7 +419,9 @@ class StreamRun(Bell):
         self._running.discard(item)
         if self._guests is not None:
             self._guests.left(item)
-        if self._options.ordered:
+        if self.closing:
+            pass  # nobody will be given it
+        elif self._options.ordered:
             self._ready[item._place] = item
             while self._next_place in self._ready:
                 self._deliverable.append(self._ready.pop(self._next_place))
@@ -391,45 +433,87 @@ class StreamRun(Bell):
     # --- the helper of an async input ------------------------------------------------------
 
     def _start_helper(self) -> None:
-        self._pulling = trio.CancelScope()
+        self._helping = True
+        self._reading = trio.CancelScope(shield=True)
         self._outer.nursery.start_soon(self._help, name="async_stream input")
 
     @trio.lowlevel.enable_ki_protection
     async def _help(self) -> None:
         """Pull items one at a time, each into a free slot; close the input at the end."""
         try:
+            await self._read_and_close()
+        except Exception as broken:
+            if not self._failing:
+                raise
+            reports.lost(broken, _CLOSING)
+
+    async def _read_and_close(self) -> None:
+        # All in one scope, since a generator may keep scopes of its own open between reads;
+        # and shielded, since cancelled items may still use in their cleanup what it holds.
+        try:
+            with self._reading:
+                try:
+                    await self._read()
+                finally:
+                    await until(lambda: self._items_gone, self)
+                    self._reading.shield = False
+                    if not self._reading.cancel_called:
+                        await self._close_async_input()
+        finally:
+            if self._reading.cancel_called:
+                await self._close_async_input()
+
+    async def _close_async_input(self) -> None:
+        close = getattr(self._source, "aclose", None)
+        if close is None:
+            return
+        try:
+            await unprotected(close())
+        except (Exception, trio.Cancelled) as broken:
+            if not self._interrupted:
+                raise
+            if isinstance(broken, Exception):
+                reports.lost(broken, _CLOSING)
+
+    async def _read(self) -> None:
+        try:
             while not self.closing and self._input is not _END:
                 if self._has_room():
-                    await self._pull_one()
+                    await self._read_one()
                 else:
                     await any_ring(self)
-        except BaseException as error:
-            if self.closing or not isinstance(error, Exception):
+        except (Exception, trio.Cancelled) as error:
+            if self.closing:
                 raise
-            self._input_error = error
+            self._input_error = error if isinstance(error, Exception) else _stray(error)
+        except BaseException:
+            # It has to leave by the block, and the consumer must not take it for the end.
+            self._interrupted = True
+            self._outer.nursery.cancel_scope.cancel(reason="the stream's input was interrupted")
+            raise
         finally:
             self._input = _END
             self.ring()
-            await self._wait_for_leaving()
-            await _aclose(self._source)
 
-    async def _wait_for_leaving(self) -> None:
-        while not self.closing:
-            await any_ring(self)
-
-    async def _pull_one(self) -> None:
-        self._pulling = trio.CancelScope()
-        with self._pulling:
-            try:
-                item = await anext(self._source)
-            except StopAsyncIteration:
-                self._input = _END
-                self.ring()
-                return
+    async def _read_one(self) -> None:
+        self._in_read = True
+        try:
+            item = await unprotected(anext(self._source))
+        except StopAsyncIteration:
+            self._input = _END
+            return
+        finally:
+            self._in_read = False
+        if not self.closing:
             self._launch(item)
 
 
-async def _aclose(source: Any) -> None:
-    close = getattr(source, "aclose", None)
-    if close is not None:
-        await close()
+@trio.lowlevel.disable_ki_protection
+def _unprotected_call(fn: Callable[[], object]) -> None:
+    fn()
+
+
+def _stray(error: trio.Cancelled) -> Exception:
+    stand_in = RuntimeError("a Cancelled left the input of a stream that nobody had cancelled")
+    stand_in.__cause__ = error
+    return stand_in

@@ -20,12 +20,12 @@ import trio
 from outcome import Error, Value
 
 from ._core import events, failures, options
-from ._core.errors import Exited, NotRunning, TimedOut
+from ._core.errors import CalledItself, Exited, NotRunning, TimedOut
 from ._core.exits import NORMAL, Exit
 from ._core.homes import LINKED, TaskHome
-from ._core.job import Job
+from ._core.job import ONE_LIFE, Job, checked, refuse_wrong_arguments
 from ._core.life import Life
-from ._core.process import NOTHING, Process, ended_or_named
+from ._core.process import NOTHING, Process, ended_or_named, own_process
 from ._core.text import short
 from ._core.waiting import until
 from ._stream import Stream, StreamOptions
@@ -118,13 +118,20 @@ class Task(Job, Generic[T_co]):
             raise TypeError("Task needs a function, or a subclass with an async def main(self)")
         if fn is not None and type(self).main is not Task.main:
             raise TypeError(f"{type(self).__qualname__} has a main(): it takes no function")
-        self._fn = None if fn is None else options.function("fn", fn)
+        if fn is not None:
+            refuse_wrong_arguments(options.function("fn", fn), args)
+        elif args:
+            raise TypeError(f"{type(self).__qualname__}.main takes no arguments, got {short(args)}")
+        self._fn = fn
         self._args = args
         self._value = NOTHING
         self._readers = 0
 
     async def main(self) -> T_co:
-        """Do the work of a subclass; its return value is the task's result."""
+        """Do the work of a subclass; its return value is the task's result.
+
+        A stop cancels it, unless it traps exits: clean up in `finally`.
+        """
         raise NotImplementedError
 
     # --- starting one --------------------------------------------------------------------
@@ -178,6 +185,7 @@ class Task(Job, Generic[T_co]):
     def completed(value: T) -> Task[T]:
         """Give a task that has its result already and never ran; `Task.completed/1`."""
         task: Task[Any] = Task(_nothing_to_do, name="completed")
+        task._fn = ONE_LIFE
         task._value = value
         task._status = "stopped"
         task._last_exit = NORMAL
@@ -227,8 +235,10 @@ class Task(Job, Generic[T_co]):
         Raises:
             NotRunning: The task was never started.
         """
-        done = await self._done(options.limit("timeout", timeout))
-        return self._result() if done else None
+        if not await self._done(options.limit("timeout", timeout)):
+            return None
+        await _unless_it_failed_us(self)
+        return self._result()
 
     async def shutdown(
         self, *, timeout: Limit | Literal["brutal_kill"] = SECONDS
@@ -247,18 +257,19 @@ class Task(Job, Generic[T_co]):
         Raises:
             NotRunning: The task was never started.
         """
-        brutal = timeout == "brutal_kill"
-        limit = 0.0 if brutal else options.limit("timeout", timeout)  # type: ignore[arg-type]
+        limit = options.shutdown(timeout, "timeout")
         self._started("shut down")
         self._unlink()
-        await trio.lowlevel.checkpoint_if_cancelled()
         life: Life | None = self._life
-        if life is not None and life.exit is None:
-            self._kill(life) if brutal else self._ask(life, limit)
-            await ended_or_named(self, life, math.inf if brutal else limit)
+        if life is None or life.exit is not None:
+            await _checkpoint()
+        elif limit == "brutal_kill":  # before the first checkpoint: also if we are cancelled
+            self._kill(life)
+            await self._gone(life, math.inf)
         else:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        return self._result(quiet="killed" if brutal else "shutdown")
+            self._ask(life, limit)
+            await self._gone(life, limit)
+        return self._result(quiet="killed" if limit == "brutal_kill" else "shutdown")
 
     def ignore(self) -> Value[T_co] | Error | None:
         """Cut the link: from now on a failure is only logged; `Task.ignore/1`.
@@ -306,6 +317,8 @@ class Task(Job, Generic[T_co]):
     ) -> list[tuple[Task[T], Value[T] | Error | None]]:
         """Wait for the results of many as values, in the given order; `Task.yield_many/2`.
 
+        Cancellation ends the wait, never the tasks.
+
         Args:
             tasks: The tasks to wait for.
             timeout: Seconds for all together; `None` for no limit.
@@ -325,9 +338,12 @@ class Task(Job, Generic[T_co]):
         in_time = await _many_done(
             waited, lambda: sum(task._is_over() for task in waited) >= enough, seconds
         )
-        if not in_time and on_timeout != "nothing":
-            return [(task, await task._given_up(on_timeout)) for task in waited]
-        return [(task, task._result() if task._is_over() else None) for task in waited]
+        given_up = {} if in_time else await _given_up(waited, on_timeout)
+        await _unless_it_failed_us(*waited)
+        return [
+            (task, task._result() if task._is_over() and task not in given_up else given_up.get(task))
+            for task in waited
+        ]
 
     # --- streams ---------------------------------------------------------------------------
 
@@ -393,7 +409,9 @@ class Task(Job, Generic[T_co]):
 
     async def _main(self, life: Life) -> Any:
         self._value = NOTHING  # a second run replaces the result of the first
-        return await (self.main() if self._fn is None else super()._main(life))
+        if self._fn is None:
+            return await checked(self.main, self.main())
+        return await super()._main(life)
 
     def _make_life(self, shield: bool) -> Life:
         if self._fn is None:
@@ -402,6 +420,8 @@ class Task(Job, Generic[T_co]):
 
     def _settle(self, life: Any, exit: Exit, result: Any) -> None:
         self._value = result
+        if self._fn is ONE_LIFE:  # as in Job: a call more would cost
+            self._args = ()
 
     def _awaited(self) -> bool:
         return self._readers > 0
@@ -433,15 +453,23 @@ class Task(Job, Generic[T_co]):
     async def _done_later(self, limit: float) -> bool:
         if limit == 0:
             return False
+        if self._life.task is trio.lowlevel.current_task():
+            raise CalledItself(f"{short(self.name)} waits for its own result", self)
         at = math.inf if limit == math.inf else trio.current_time() + limit
         # Trio starts a batch of tasks in any order: after one checkpoint half of the quick
         # ones are done, after two nearly all, and no scope was paid for.
         await _checkpoint()
         return self._status == "stopped" or await until(self._is_over, self, at=at)
 
+    async def _gone(self, life: Life, limit: float) -> None:
+        self._readers += 1
+        try:
+            await ended_or_named(self, life, limit)
+        finally:
+            self._readers -= 1
+
     async def _failed(self) -> NoReturn:
-        # A linked failure has cancelled the scope it belongs to: inside it, that wins.
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await _unless_it_failed_us(self)
         raise self._error()
 
     def _result(self, quiet: str | None = None) -> Value[T_co] | Error | None:
@@ -462,13 +490,6 @@ class Task(Job, Generic[T_co]):
             self._life.exit = self._last_exit
         return exit.error
 
-    async def _given_up(self, on_timeout: str) -> Value[T_co] | Error | None:
-        if self._is_over():
-            return self._result()
-        return (
-            self.ignore() if on_timeout == "ignore" else await self.shutdown(timeout="brutal_kill")
-        )
-
 
 _checkpoint: Final = trio.lowlevel.checkpoint
 
@@ -482,8 +503,32 @@ def _tasks(tasks: Iterable[Task[T]]) -> list[Task[T]]:
     for task in waited:
         if not isinstance(task, Task):
             raise TypeError(f"tasks must be an iterable of Tasks, it holds {short(task)}")
+        if task is own_process():
+            raise CalledItself(f"{short(task.name)} waits for its own result", task)
         task._started("await")
     return waited
+
+
+async def _unless_it_failed_us(*tasks: Task[Any]) -> None:
+    """Let the cancellation win that a linked failure has brought to the scope it belongs to."""
+    if any(task._is_over() and task._value is NOTHING for task in tasks):
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+
+async def _given_up(
+    tasks: list[Task[T]], on_timeout: OnTimeout
+) -> dict[Task[T], Value[T] | Error | None]:
+    """Do what is asked with those that have not ended; give their results."""
+    late = [task for task in tasks if not task._is_over()]
+    if on_timeout == "nothing":
+        return {}
+    for task in late:  # all of them, before the first wait: it may be long, or be cancelled
+        task.ignore()
+        if on_timeout == "kill_task":
+            task.kill()
+    if on_timeout == "ignore":
+        return dict.fromkeys(late)
+    return {task: await task.shutdown(timeout="brutal_kill") for task in late}
 
 
 async def _many_done(tasks: list[Task[T]], enough: Callable[[], bool], limit: float) -> bool:

@@ -1,10 +1,11 @@
 """The to-do service as its users meet it: a process, with sockets and signals."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,24 +19,33 @@ sys.path.insert(0, str(TODO))
 class Service:
     """A to-do service that runs, or that ended because it could not."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, file: Path, *arguments: object, port: int = 0) -> None:
         command = [sys.executable, "-m", "trio_otp", "run", str(TODO / "app.py"), "--"]
         self.process = subprocess.Popen(
-            [*command, *map(str, arguments)],
+            [*command, "--file", str(file), "--port", str(port), *map(str, arguments)],
             stderr=subprocess.PIPE,
             text=True,
             # What it downloads in the tests is on this machine.
             env={name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
         )
+        self.url = ""
         self.log = ""
-        self.url = self._started()
+
+    def start(self) -> None:
+        """Wait until it serves, or has ended."""
+        try:
+            line = self.wait_for_log("Running on ")
+        except AssertionError:
+            self.wait()
+        else:
+            self.url = line.partition("Running on ")[2].split()[0]
 
     def list(self, name: str) -> str:
         return f"{self.url}/lists/{name}"
 
-    def end(self, signal: int) -> int:
+    def end(self, number: int) -> int:
         """Send a signal; the exit code."""
-        self.process.send_signal(signal)
+        self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
@@ -51,39 +61,39 @@ class Service:
                 return line
         raise AssertionError(f"no line with {text!r} in:\n{self.log}")
 
-    def _started(self) -> str:
+
+@contextmanager
+def running(file: Path, *arguments: object, port: int = 0) -> Iterator[Service]:
+    """A service that is there for a block, whatever happens in it."""
+    service = Service(file, *arguments, port=port)
+    with service.process:
         try:
-            line = self.wait_for_log("Running on ")
-        except AssertionError:
-            self.wait()
-            return ""
-        return line.partition("Running on ")[2].split()[0]
+            service.start()
+            yield service
+        finally:
+            service.process.kill()
 
 
 @pytest.fixture
 def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Starts services on a database of the test's own."""
-    services: list[Service] = []
+    with ExitStack() as services:
 
-    def start(*arguments: object, file: Path = tmp_path / "todo.db", port: int = 0) -> Service:
-        services.append(Service("--file", file, "--port", port, *arguments))
-        return services[-1]
+        def start(*arguments: object, file: Path = tmp_path / "todo.db", port: int = 0) -> Service:
+            return services.enter_context(running(file, *arguments, port=port))
 
-    yield start
-    for service in services:
-        service.process.kill()
-        service.process.communicate()
+        yield start
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for all tests of a file; each test uses lists of its own."""
-    service = Service("--file", tmp_path_factory.mktemp("todo") / "todo.db", "--port", 0)
-    assert service.url, service.log
-    yield service
-    service.process.terminate()
-    assert service.wait() == 143, service.log
-    assert "Traceback" not in service.log, service.log
+    with running(tmp_path_factory.mktemp("todo") / "todo.db") as service:
+        assert service.url, service.log
+        yield service
+        assert service.end(signal.SIGTERM) == 143, service.log
+        # hypercorn logs errors of its own about clients that leave in mid-sentence.
+        assert "ERROR trio_otp" not in service.log, service.log
 
 
 class Website:

@@ -3,58 +3,78 @@
 import signal
 import socket
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 
 import httpx
 import pytest
 
+from item import new_item
+from store import Store
+
 pytestmark = pytest.mark.real
 
 
-def add(service, title):
-    response = httpx.post(f"{service.list('x')}/items", json={"title": title}, trust_env=False)
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as client:
+        yield client
+
+
+def add(http, service, title):
+    response = http.post(f"{service.list('x')}/items", json={"title": title})
     assert response.status_code == 201
 
 
-def titles(service):
-    response = httpx.get(f"{service.list('x')}/items", trust_env=False)
-    return [item["title"] for item in response.json()]
+def titles(http, service):
+    return [item["title"] for item in http.get(f"{service.list('x')}/items").json()]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signal_ends_it_in_order(start_service, number, code):
-    """The exit code tells which; nothing is said about errors; the lists are there next time."""
+def test_signal_ends_it_in_order(start_service, http, number, code):
+    """The exit code tells which one it was; nothing is said about errors."""
     service = start_service()
-    add(service, "milk")
+    add(http, service, "milk")
     assert service.end(number) == code, service.log
     assert "Error" not in service.log
-    assert titles(start_service()) == ["milk"]
 
 
-def test_kill_loses_nothing(start_service):
+def test_kill_loses_nothing(start_service, http):
     """What was answered with "created" is in the file, whatever happens next."""
     service = start_service()
-    add(service, "milk")
+    add(http, service, "milk")
     service.end(signal.SIGKILL)
-    assert titles(start_service()) == ["milk"]
+    assert titles(http, start_service()) == ["milk"]
 
 
-def test_stop_does_not_wait_for_other_sites(start_service):
+def test_stop_does_not_wait_for_other_sites(start_service, http):
     """An import that waits for an answer is cancelled."""
     service = start_service()
     with socket.create_server(("127.0.0.1", 0)) as site:
         url = f"http://127.0.0.1:{site.getsockname()[1]}/"
-        httpx.post(f"{service.list('x')}/import", json={"url": url}, trust_env=False)
+        http.post(f"{service.list('x')}/import", json={"url": url})
         connection, _ = site.accept()
         with connection:
             assert service.end(signal.SIGTERM) == 143, service.log
 
 
-def test_reporter_reports_again_and_again(start_service):
+def test_reporter_reports_again_and_again(start_service, http):
     service = start_service("--report-every", "0.1")
-    add(service, "milk")
+    add(http, service, "milk")
     for _ in range(2):
-        service.wait_for_log("1 lists in use, 1 items to do, 0 imports running")
+        service.wait_for_log("lists in use: 1, items to do: 1, imports running: 0")
+
+
+def test_database_that_cannot_be_read_for_a_while(start_service, http, tmp_path):
+    """Requests are refused meanwhile. Once it can be, the list comes back by itself."""
+    service = start_service()
+    add(http, service, "milk")
+    with closing(sqlite3.connect(tmp_path / "todo.db")) as db:
+        db.execute("ALTER TABLE items RENAME TO away")
+        response = http.post(f"{service.list('x')}/items", json={"title": "bread"})
+        assert response.status_code == 503
+        db.execute("ALTER TABLE away RENAME TO items")
+    assert titles(http, service) == ["milk"]
 
 
 def assert_refuses(service, line):
@@ -79,14 +99,12 @@ def test_file_that_is_no_database(start_service, tmp_path):
 
 
 def test_database_that_is_broken_further_down(start_service, tmp_path):
-    service = start_service()
-    for number in range(200):
-        add(service, f"{number} " + "x" * 150)
-    service.end(signal.SIGTERM)
     file = tmp_path / "todo.db"
+    start_service().end(signal.SIGTERM)
+    Store(str(file)).add("x", [new_item("x" * 150) for _ in range(200)])
     content = file.read_bytes()
     file.write_bytes(content[:4096] + b"\xff" * (len(content) - 8192) + content[-4096:])
-    assert_refuses(start_service(), f"todo: cannot use {file}: ")
+    assert_refuses(start_service(), f"todo: cannot use {file}: the database is damaged")
 
 
 def test_folder_is_no_database(start_service, tmp_path):
@@ -101,12 +119,26 @@ def test_database_with_other_tables(start_service, tmp_path):
     assert_refuses(start_service(file=file), f"todo: cannot use {file}: no such column")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--port", "http"], ["--port", "65536"], ["--report-every", "0"], ["--colour"], ["milk"]],
-)
-def test_bad_options_are_refused_with_the_usage(start_service, arguments):
-    service = start_service(*arguments)
+def test_bad_option_ends_it_with_the_usage(start_service):
+    service = start_service("--colour", "red")
     assert service.wait() == 2
     assert service.log.startswith("usage: todo ")
     assert "Traceback" not in service.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--port", "http"], "argument --port: invalid"),
+        (["--port", "65536"], "argument --port: invalid"),
+        (["--report-every", "0"], "argument --report-every: invalid"),
+        (["milk"], "unrecognized arguments: milk"),
+    ],
+)
+def test_bad_options_are_named(arguments, reason, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["app.py"])
+    import app
+
+    with pytest.raises(SystemExit):
+        app.options(arguments)
+    assert reason in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -53,7 +55,7 @@ class Ended(Event):
 
 @attrs.frozen(kw_only=True)
 class Restarting(Event):
-    """A supervisor is going to start a child again after `delay` seconds, for the `count`th time."""
+    """A supervisor is going to start a child again after `delay` seconds, the time of number `count`."""
 
     exit: Exit
     delay: float
@@ -146,8 +148,29 @@ def _current_run() -> trio.lowlevel.TrioToken | None:
         return None
 
 
+class _Thread(threading.local):
+    """What one thread, and so one Trio run, has not told yet."""
+
+    def __init__(self) -> None:
+        self.untold: deque[tuple[Event, tuple[Subscription, ...]]] = deque()
+
+
+_thread: Final = _Thread()
+
+
 def emit(kind: type[Event], process: Process, path: tuple[str, ...], **about: Any) -> None:
     """Tell all subscribers; called only when there are any."""
     event = kind(process=process, path=path, at=trio.current_time(), **about)
-    for subscription in tuple(_subscriptions):
-        subscription._tell(event)
+    untold = _thread.untold
+    untold.append((event, tuple(_subscriptions)))
+    if len(untold) > 1:
+        return  # a handler caused it: all shall hear of the one under way first
+    try:
+        while untold:
+            event, listeners = untold[0]
+            for subscription in listeners:
+                if subscription in _subscriptions:
+                    subscription._tell(event)
+            untold.popleft()
+    finally:
+        untold.clear()

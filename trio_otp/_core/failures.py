@@ -9,8 +9,9 @@ Rules of this file:
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
-import traceback
+import opcode
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -20,7 +21,7 @@ from .errors import Exited, ExitProcess, Ignore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from .exits import Exit
 
@@ -31,8 +32,12 @@ _DEEPEST: Final = 50  # levels of groups whose repr is surely harmless
 _CRASH: Final = "_trio_otp_crash"
 _numbers: Final = itertools.count(1)
 _MERGED: Final = "_trio_otp_merged"
+_CLEARED: Final = "_trio_otp_cleared"
 NOT_A_CRASH: Final = (trio.Cancelled, ExitProcess, Ignore)
+_PAUSES: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_YIELD: Final = opcode.opmap["YIELD_VALUE"]
 _OURS_TO_TAKE: Final = (Exception, *NOT_A_CRASH)
+_set: Final = BaseException.__setattr__  # past that of a frozen class, which refuses even these
 
 
 # --- one error -------------------------------------------------------------------------
@@ -44,7 +49,7 @@ def trimmed(error: E) -> E:
     while entry is not None and _is_ours(entry):
         entry = entry.tb_next
     if entry is not None:  # an error of our own making keeps its only trace
-        error.__traceback__ = entry
+        _set(error, "__traceback__", entry)
     return error
 
 
@@ -54,18 +59,52 @@ def _is_ours(entry: TracebackType) -> bool:
 
 
 def detached(error: BaseException, handled: BaseException | None) -> None:
-    """Cut the exception that a *caller* was handling from the contexts of `error`."""
+    """Cut from an error what is not its process's business, but that of its *caller*.
+
+    That is our frames, which run on in the caller, and the exception that it was handling.
+    """
+    entry = error.__traceback__
+    while entry is not None and _is_ours(entry):
+        entry = entry.tb_next
+    _set(error, "__traceback__", entry)
     while handled is not None and (context := error.__context__) is not None:
         if context is handled:
-            error.__context__ = None
+            _set(error, "__context__", None)
             return
         error = context
 
 
+def twin(error: E) -> E:
+    """Copy an interrupt that two tasks will raise, so that it counts as one."""
+    for leaf in leaves(error):
+        leaf.__dict__[_CRASH] = next(_numbers)
+    return clone(error)
+
+
 def forget_locals(error: BaseException) -> None:
     """Clear the finished frames of an error that has been reported."""
-    for one in chain(error):
-        traceback.clear_frames(one.__traceback__)
+    # What is behind a cleared one is cleared: deep trees are not walked at each level.
+    for one in _reachable(error, but_not_behind=_CLEARED):
+        one.__dict__[_CLEARED] = True
+        entry = one.__traceback__
+        while entry is not None:
+            frame, entry = entry.tb_frame, entry.tb_next
+            if _is_suspended(frame):
+                continue
+            try:
+                frame.clear()
+            except RuntimeError:
+                continue  # it is running
+
+
+def _is_suspended(frame: FrameType) -> bool:
+    """Say whether a coroutine or generator will go on here; before 3.13, `clear` would end it.
+
+    An error may have come through one that lives on: a function of an agent may raise
+    what its caller has just caught, or raise from it.
+    """
+    code = frame.f_code
+    return code.co_flags & _PAUSES != 0 and code.co_code[frame.f_lasti] == _YIELD
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -78,6 +117,19 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
 
 
+def _reachable(error: BaseException, but_not_behind: str = "") -> Iterator[BaseException]:
+    """Walk over an error, all that it came from, and what it groups."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            behind = (one.__cause__, one.__context__, *_inside(one))
+            waiting += [e for e in behind if e is not None and but_not_behind not in e.__dict__]
+
+
 def clone(error: E) -> E:
     """Copy an error without running its constructor, so that its text stays as it is.
 
@@ -88,15 +140,19 @@ def clone(error: E) -> E:
         twin = _copied(error)
     except Exception:
         return error
-    twin.__cause__ = error.__cause__
-    twin.__context__ = error.__context__
-    twin.__suppress_context__ = error.__suppress_context__
-    twin.__traceback__ = error.__traceback__
+    if type(twin) is not type(error):
+        return error
+    if "__notes__" in twin.__dict__:  # a list: what one waiter notes is not for the next
+        twin.__dict__["__notes__"] = list(twin.__dict__["__notes__"])
+    for name in ("__cause__", "__context__", "__suppress_context__", "__traceback__"):
+        _set(twin, name, getattr(error, name))
     return twin
 
 
 def _copied(error: E) -> E:
     kind = type(error)
+    if any(vars(base).get("__slots__") for base in kind.__mro__):
+        return error  # values that neither a copy nor `__dict__` has
     if not hasattr(kind.__init__, "__code__") and not hasattr(kind.__new__, "__code__"):
         return copy.copy(error)  # a constructor in C: it restores all that it keeps
     if isinstance(error, OSError | UnicodeError | ImportError | SyntaxError):
@@ -123,10 +179,25 @@ def copied(exit: Exit) -> Exit:
 def keepsake(exit: Exit) -> Exit:
     """Copy an exit for its handle, with an error that holds no frames."""
     assert exit.error is not None
-    twin = clone(exit.error)
-    if twin is not exit.error:
-        twin.__traceback__ = None
-    return attrs.evolve(exit, error=twin)
+    return attrs.evolve(exit, error=_frameless(exit.error))
+
+
+def _frameless(error: E) -> E:
+    """Copy an error, all that it came from, and what it groups, without their frames."""
+    found = list(_reachable(error))
+    twins: dict[int, Any] = {id(one): clone(one) for one in found}
+    for one in reversed(found):  # members before their group, which cannot exchange them
+        if members := _inside(one):
+            twin = BaseExceptionGroup.__new__(type(one), one.message, [twins[id(m)] for m in members])
+            twin.__dict__.update(twins[id(one)].__dict__)
+            twins[id(one)] = twin
+    for one in found:
+        if (twin := twins[id(one)]) is not one:
+            for name in ("__cause__", "__context__"):
+                _set(twin, name, twins.get(id(getattr(one, name))))
+            _set(twin, "__suppress_context__", one.__suppress_context__)
+            _set(twin, "__traceback__", None)
+    return twins[id(error)]
 
 
 def guarded(error: Exception) -> Exception:
@@ -208,7 +279,7 @@ def merged(errors: Iterable[BaseException]) -> tuple[BaseException | None, list[
     found = list(_flat(errors))
     for error in found:
         if (stop := passing(error)) is not None:
-            return stop, [e for e in found if e is not error and not _is_cancelled(e)]
+            return stop, [e for e in found if e is not error and not _is_beside(e, stop)]
     failures = [e for e in found if not _is_cancelled(e)]
     failures = [e for e in failures if not _is_echo(e, failures)]
     if len(failures) > 1:
@@ -240,6 +311,13 @@ def _is_cancelled(error: BaseException) -> bool:
     return of_nothing_but(error, trio.Cancelled) is not None
 
 
+def _is_beside(error: BaseException, stop: BaseException) -> bool:
+    """Say whether an error is nothing to speak of beside an interrupt: or its twin."""
+    mark = stop.__dict__.get(_CRASH)
+    same = mark is not None and all(one.__dict__.get(_CRASH) == mark for one in leaves(error))
+    return same or _is_cancelled(error)
+
+
 def _is_echo(error: BaseException, failures: list[BaseException]) -> bool:
     if not isinstance(error, Exited) or not error.exit._crash:
         return False
@@ -259,7 +337,7 @@ def raised(error: BaseException) -> None:
     try:
         raise error
     finally:
-        error.__context__ = context
+        _set(error, "__context__", context)
         del error, context
 
 

@@ -51,8 +51,15 @@ class Home:
         """Hear that the life is over; give what its wrapper is to raise if that was no crash."""
         raise NotImplementedError
 
+    def interrupted(self) -> None:
+        """Hear, before a life has ended, that it lets an interrupt or exit pass."""
+
     def links(self, process: Process) -> bool:
         """Say whether a crash goes on as an exception."""
+        return False
+
+    def promises(self, process: Process) -> bool:
+        """Say whether another life will follow the one that is being stopped."""
         return False
 
     def hands_on(self, process: Process) -> bool:
@@ -176,10 +183,12 @@ class Block(LinkedHome):
         except BaseException:
             self._process._home = None
             raise
-        life = self._process._spawn(nursery)
         try:
+            life = self._process._spawn(nursery)
             await until(lambda: life.ready or life.exit is not None, self._process)
             if not life.ready and not life.exit.failed:
+                # An interrupt that it let pass has cancelled us, and says it all.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 raise unready(self._process, life.exit)
         except BaseException as error:
             if not await self.close(type(error), error, error.__traceback__):
@@ -211,7 +220,10 @@ class Block(LinkedHome):
         finally:
             # Whatever happened above, nothing may keep our nursery from ending.
             self._process._life.scope.cancel(reason="block left")
-        return await self._leave(error, broken)
+        try:
+            return await self._leave(error, broken)
+        finally:  # what leaves keeps this frame, which must not keep what it displaced
+            del error, trace, broken
 
     async def _leave(self, error: BaseException | None, broken: BaseException | None) -> bool:
         try:

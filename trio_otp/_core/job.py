@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from .exits import Exit
     from .guests import Guests
     from .homes import Home
 
@@ -40,7 +42,7 @@ class Job(Process, restart="temporary"):
     @property
     def name(self) -> str:
         """What it is called in messages, logs and trees; by default, as its function is."""
-        return self._name or callable_name(self._fn)
+        return self._name or callable_name(type(self) if self._fn is None else self._fn)
 
     @classmethod
     @trio.lowlevel.enable_ki_protection
@@ -53,30 +55,34 @@ class Job(Process, restart="temporary"):
         name: str | None,
         shield: bool,
         guests: Guests | None = None,
+        limit: float = math.inf,
     ) -> Self:
         """Run a function once, recorded among the guests of a supervisor if it has one."""
+        name = callable_name(fn) if name is None else options.label(name)
         body: Any = fn(*args) if callable(fn) else coroutine_of(fn, args)
         if type(body) is not _COROUTINE:
             body = checked(fn, body)
         self = cls.__new__(cls)
-        self._name = callable_name(fn) if name is None else options.label(name)
-        self._fn, self._args = ONE_LIFE, ()
+        self._name = name
+        self._fn, self._args = ONE_LIFE, args  # to be told in a crash report
         self._last_exit = self._sleepers = None
         self._home = home
         self._given = NOTHING_GIVEN
         self._asked_by = asker()
         self._value = NOTHING
         self._readers = 0
-        self._life = life = Life(shield, True)
+        self._life = life = Life(shield, True, limit)
         self._status = "running"
         if guests is not None:
             guests.add(self)
         try:
-            nursery.start_soon(live, self, life, body, name=self._name)
+            nursery.start_soon(live, self, life, body, name=name)
         except BaseException:
             body.close()
             if guests is not None:
                 guests.left(self)
+            if not isinstance(nursery, trio.Nursery):
+                raise TypeError(f"nursery must be a trio.Nursery, got {short(nursery)}") from None
             raise
         return self
 
@@ -113,6 +119,10 @@ class Job(Process, restart="temporary"):
             raise RuntimeError(from_now)
         super()._claim(home)
 
+    def _settle(self, life: Any, exit: Exit, result: Any) -> None:
+        if self._fn is ONE_LIFE:
+            self._args = ()
+
     def _looked_at(self, life: Any) -> Looks:
         if life is None or life.exit is not None:
             return Looks()
@@ -144,8 +154,9 @@ def refuse_wrong_arguments(fn: Callable[..., Any], args: tuple[Any, ...]) -> Non
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
         return  # made in C: it will say so itself
+    ours = {"task_status": None} if _has_task_status(signature) else {}
     try:
-        signature.bind(*args)
+        signature.bind(*args, **ours)
     except TypeError as error:
         raise TypeError(f"{callable_name(fn)} cannot be called so: {error}") from None
 
@@ -153,10 +164,13 @@ def refuse_wrong_arguments(fn: Callable[..., Any], args: tuple[Any, ...]) -> Non
 def takes_task_status(fn: Callable[..., Any]) -> bool:
     """Say whether a function has a parameter `task_status` of its own."""
     try:
-        parameters = inspect.signature(fn).parameters
+        return _has_task_status(inspect.signature(fn))
     except (TypeError, ValueError):
         return False
-    found = parameters.get("task_status")
+
+
+def _has_task_status(signature: inspect.Signature) -> bool:
+    found = signature.parameters.get("task_status")
     return found is not None and found.kind is not found.VAR_KEYWORD
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import trio
@@ -26,6 +27,8 @@ class Life:
         "asked",
         "exit",
         "late",
+        "owed",
+        "named",
         "ready",
         "scope",
         "started_at",
@@ -37,6 +40,8 @@ class Life:
     asked: Literal["shutdown", "killed"] | None  # how it was first asked to end, if it was
     exit: Exit | None
     late: bool  # asked to stop, and still there when its time was up
+    named: bool  # as late, in the log
+    owed: tuple[tuple[str, ...], Exit, str] | None  # what to report if no waiter gets its error
     ready: bool
     scope: trio.CancelScope
     started_at: float
@@ -44,12 +49,15 @@ class Life:
     trap: ExitRequest | None  # there while it traps exits
     waiting_for: tuple[Process, float] | None  # whom its own task calls, and for how long
 
-    def __init__(self, shield: bool, ready: bool = False) -> None:
+    def __init__(self, shield: bool, ready: bool = False, limit: float = math.inf) -> None:
         self.asked = self.exit = self.task = self.trap = self.waiting_for = None
         self.ready = ready
-        self.late = False
-        self.scope = _Scope(shield=True) if shield else _Scope()  # half the price
-        self.started_at = _now()
+        self.late = self.named = False
+        self.started_at = now = _now()
+        if limit < math.inf:
+            self.scope = _Scope(deadline=now + limit, shield=shield)
+        else:
+            self.scope = _Scope(shield=True) if shield else _Scope()  # half the price
 
     def ask(self, limit: float) -> None:
         """Ask it to end: one that traps exits is told, any other cancelled.
@@ -60,6 +68,8 @@ class Life:
         if self.asked is None:
             self.asked = "shutdown"
         if self.trap is None or limit == 0:
+            if self.trap is not None:
+                self.late = True  # it would have obeyed, but has no time to
             self.scope.cancel(reason="asked to stop by trio_otp")
         else:
             self.scope.deadline = min(self.scope.deadline, trio.current_time() + limit)

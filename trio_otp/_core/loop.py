@@ -30,7 +30,7 @@ from .errors import (
     RestartsExhausted,
     StartFailed,
 )
-from .exits import IGNORED, Exit
+from .exits import IGNORED, KILLED, SHUTDOWN, Exit
 from .guests import Guests
 from .homes import Home
 from .nursery import OwnNursery
@@ -136,14 +136,15 @@ class Loop(Home):
             if self._unready and not self._to_start and not self._starting:
                 self._unready = False
                 ready()
+                self._advance()  # to the requests that came meanwhile
             self._handle(await self._next())
             if self._leaving is not None:
                 failures.raised(self._leaving)
 
     async def _end(self) -> None:
-        self._close()
         try:
             with trio.CancelScope(shield=True):
+                self._close()
                 await self._stop_all()
         finally:
             for process in self._all_lives():
@@ -206,6 +207,7 @@ class Loop(Home):
 
     def _release_all(self) -> None:
         for child in tuple(self._children.values()):
+            self._answer(child)  # who waits for a stop that was broken off: it is down
             self._forget(child)
 
     def _forget(self, child: Child) -> None:
@@ -244,16 +246,25 @@ class Loop(Home):
         self._inbox.send_nowait(("ended", child, exit))
         return None
 
+    def interrupted(self) -> None:
+        """Take back all promises: what passes is about to cancel this loop."""
+        self._closing = True
+
     def hands_on(self, process: Process) -> bool:
         """Say whether the failure of a start is told to whoever asked for it."""
         child = self._by_process[process]
         return child.state == "starting" and (self._unready or child.asker is not None)
 
+    def promises(self, process: Process) -> bool:
+        """Say whether another life will follow the one that is being stopped."""
+        exit = KILLED if process._life.asked == "killed" else SHUTDOWN
+        return self._promises(self._by_process[process], exit)
+
     def _promises(self, child: Child, exit: Exit) -> bool:
         """Say whether another life will follow, as far as can be known before deciding."""
         if self._closing or child.doomed or exit is IGNORED:
             return False
-        if child.state == "stopping":
+        if child.state == "stopping" or child in self._to_stop:
             return child in self._to_start
         if child.state == "starting":
             return child.asker is None and not self._unready
@@ -291,6 +302,8 @@ class Loop(Home):
     # --- what may be done now ------------------------------------------------------------
 
     def _advance(self) -> None:
+        if self._closing:
+            return  # an interrupt passes; the cancellation that it brings comes next
         if self._to_stop:
             self._stop_next()
         elif self._to_start and not self._held:
@@ -354,7 +367,6 @@ class Loop(Home):
         if child.state == "stopping":
             return
         child.state = "stopping"
-        self._starting.discard(child)
         self._timers.set(child, trio.current_time() + child.grace)
         if child.shutdown == "brutal_kill":
             child.process.kill()
@@ -362,7 +374,9 @@ class Loop(Home):
             child.process._ask(child.process._life, child.grace)
 
     def _on_end(self, child: Child, exit: Exit) -> None:
-        was, child.state = child.state, "down"
+        # Who falls while it waits to be stopped with its group was only quicker: no restart.
+        was = "stopping" if child in self._to_stop else child.state
+        child.state = "down"
         self._timers.drop(child)
         self._starting.discard(child)
         self._to_stop.discard(child)
@@ -402,7 +416,8 @@ class Loop(Home):
 
     def _restart(self, child: Child, exit: Exit, *, again: bool = False) -> None:
         now = trio.current_time()
-        if not self._budget.spend(now, child.id):
+        user = child.process.name if child.id is child.process else child.id
+        if not self._budget.spend(now, user):
             self._give_up(child, exit)
             return
         if not again and now - child.up_since >= self._rules.max_seconds:
@@ -413,20 +428,19 @@ class Loop(Home):
         if exit.error is None:
             reports.warn(f"{self._path_of(child)} ended ({exit}) and is restarted")
         # A start that failed is not repeated on the spot: requests come in between.
-        if self._rules.strategy == "one_for_one":
-            self._bounce(child, now + delay, at_once=not (delay or again))
+        at_once = not (delay or again)
+        alone = self._rules.strategy == "one_for_one"
+        if alone:
+            child.state = "waiting"
         else:
-            self._bounce_group(child, now + delay, at_once=not (delay or again))
+            self._bounce_group(child, now + delay, at_once=at_once)
         if events.ANY:
             about = {"exit": exit, "delay": delay, "count": child.restarts}
             events.emit(events.Restarting, child.process, child.process._path(), **about)
-
-    def _bounce(self, child: Child, at: float, *, at_once: bool) -> None:
-        if at_once:
+        if alone and at_once:
             self._start(child)
-        else:
-            child.state = "waiting"
-            self._timers.set(child, at)
+        elif alone:
+            self._timers.set(child, now + delay)
 
     def _bounce_group(self, fallen: Child, at: float, *, at_once: bool) -> None:
         order = list(self._children.values())
@@ -517,6 +531,8 @@ class Loop(Home):
 
     def _serve_next(self) -> None:
         while self._requests and self._current is None:
+            if self._starting and self._requests[0].verb != "terminate":
+                return  # one start at a time; a stop may be what ends the one under way
             request = self._requests.popleft()
             if not request.left:
                 self._current = request

@@ -57,5 +57,5 @@ class OwnNursery:
         try:
             failures.raised(leaving)
         finally:
-            del leaving, error
+            del leaving, error, trace, lost
         raise AssertionError  # not reached

@@ -69,13 +69,13 @@ def positive(option: str, value: Any) -> float:
     return float(value)
 
 
-def shutdown(value: Shutdown) -> float | Literal["brutal_kill"]:
+def shutdown(value: Shutdown, option: str = "shutdown") -> float | Literal["brutal_kill"]:
     """Pass on a shutdown limit, infinity for `None`."""
     if isinstance(value, str):
         if value != "brutal_kill":
-            raise ValueError(f"shutdown must be seconds, None or 'brutal_kill', got {short(value)}")
+            raise ValueError(f"{option} must be seconds, None or 'brutal_kill', got {short(value)}")
         return "brutal_kill"
-    return limit("shutdown", value)
+    return limit(option, value)
 
 
 def count(option: str, value: Any, *, least: int = 0) -> int:

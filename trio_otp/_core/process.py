@@ -24,7 +24,7 @@ from .text import short
 from .waiting import Bell, until
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Hashable
+    from collections.abc import Callable, Coroutine, Hashable
     from types import TracebackType
     from typing import Self, Unpack
 
@@ -151,6 +151,7 @@ class Process(Bell, Startable):
     # --- running -----------------------------------------------------------------------
 
     @final
+    @trio.lowlevel.enable_ki_protection
     async def run(
         self,
         *,
@@ -177,11 +178,13 @@ class Process(Bell, Startable):
         finally:
             _current.set(before)
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
         block = Block(self, _current.get())
         await block.open()
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -190,7 +193,10 @@ class Process(Bell, Startable):
     ) -> bool:
         block = self._home
         assert isinstance(block, Block)  # the claim lasts as long as the block
-        return await block.close(kind, error, trace)
+        try:
+            return await block.close(kind, error, trace)
+        finally:
+            del error, trace  # a crash that leaves keeps this frame
 
     # --- ending ------------------------------------------------------------------------
 
@@ -212,9 +218,10 @@ class Process(Bell, Startable):
         """
         at = options.limit("timeout", timeout) + trio.current_time()
         await trio.lowlevel.checkpoint()
-        if self._life is not None:
-            self._ask_in_turn(self._life)
-        return await self._end(at, "stop")
+        life = self._life
+        if life is not None:
+            self._ask_in_turn(life)
+        return await self._end(at, "stop", lambda: life is None or life.exit is not None)
 
     @final
     async def wait(self) -> Exit:
@@ -227,7 +234,8 @@ class Process(Bell, Startable):
             NotRunning: It has never run.
         """
         await trio.lowlevel.checkpoint()
-        return await self._end(float("inf"), "wait for")
+        life = self._life
+        return await self._end(float("inf"), "wait for", lambda: self._over(life))
 
     @final
     def kill(self) -> None:
@@ -279,9 +287,13 @@ class Process(Bell, Startable):
         self._life = life
         self._status = "running" if life.ready else "starting"
         if events.ANY:
-            events.emit(events.Started, self, self._path())
-            if life.ready:
-                events.emit(events.Ready, self, self._path())
+            try:
+                events.emit(events.Started, self, self._path())
+                if life.ready:
+                    events.emit(events.Ready, self, self._path())
+            except BaseException as error:  # a subscriber that exits: nobody will run this life
+                _finish(self, life, error, NOTHING)
+                raise
         return life
 
     def _spawn(self, nursery: trio.Nursery) -> Any:
@@ -347,11 +359,11 @@ class Process(Bell, Startable):
             self._ask(life, self._grace())
             await ended_or_named(self, life, self._grace())
 
-    async def _end(self, at: float, what: str) -> Exit:
+    async def _end(self, at: float, what: str, over: Callable[[], bool]) -> Exit:
         life = self._life
         if self._status == "new":
             raise NotRunning(f"cannot {what} {self!r}: it has never run", self)
-        if not await until(lambda: self._over(life), self, at=at):
+        if not await until(over, self, at=at):
             raise TimedOut(f"could not {what} {self!r} in time: it goes on ending", self)
         exit = self._last_exit if self._over_for_good else life.exit
         assert exit is not None
@@ -404,6 +416,7 @@ async def live(process: Process, life: Life, body: Coroutine[Any, Any, Any]) -> 
         with life.scope:
             result = await unprotected(body)
     except BaseException as error:
+        body.close()  # an interrupt may have come before its first step
         leaving = _finish(process, life, error, result)
     else:
         leaving = _end(process, life, life.quiet_end(), result)
@@ -426,9 +439,12 @@ def _finish(
     """Settle a life that an exception ended; give what its wrapper is to raise."""
     exit, passing = life.conclude(error)
     if exit.error is None:
+        if passing is not None:
+            process._claimed_by().interrupted()
         out = _end(process, life, exit, result)
         return passing or out
     crash, path, awaited = exit.error, process._path(), process._awaited()
+    details = process._report_details(life)
     exit = failures.identified(exit)
     home = process._claimed_by()
     told = home.hands_on(process)
@@ -440,7 +456,7 @@ def _finish(
     if told:
         return out
     if not awaited:
-        _report(process, life, path, exit)
+        _report(process, path, exit, details)
     failures.forget_locals(crash)
     return out
 
@@ -457,24 +473,35 @@ def _end(process: Process, life: Life, exit: Exit, result: Any) -> BaseException
         process.ring()
     if events.ANY:
         events.emit(events.Ended, process, path, exit=exit)
+    life.task = None  # its context knows the process: a cycle
     return out
 
 
-def _report(process: Process, life: Life, path: tuple[str, ...], exit: Exit) -> None:
+def _report(process: Process, path: tuple[str, ...], exit: Exit, details: str) -> None:
     extra = {"otp_process": process, "otp_asked_by": process._asked_by}
-    reports.crashed(path, exit, process._report_details(life), extra)
+    reports.crashed(path, exit, details, extra)
 
 
 async def ended_or_named(process: Process, life: Life, limit: float) -> None:
     """Wait for the end of a life that was asked to stop; name it once if it is late."""
-    at = trio.current_time() + limit
-    if not await until(lambda: life.exit is not None, process, at=at):
+
+    def over() -> bool:
+        return life.exit is not None
+
+    if await until(over, process, at=trio.current_time() + limit):
+        return
+    for _ in range(2):  # who is cancelled in this moment may end in this moment
+        await trio.lowlevel.checkpoint()
+    if not over():
         name_late(process, life, limit)
-        await until(lambda: life.exit is not None, process)
+        await until(over, process)
 
 
 def name_late(process: Process, life: Life, limit: float) -> None:
-    """Say who is late; Trio cannot end a task by force, so its home keeps waiting."""
+    """Say once who is late; Trio cannot end a task by force, so its home keeps waiting."""
+    if life.named:
+        return  # somebody else waits for its end as well
+    life.named = True
     life.kill()
     path = process._path()
     reports.warn(

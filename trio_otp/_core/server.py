@@ -24,12 +24,12 @@ import trio
 from . import events, failures, options, reports
 from .errors import CalledItself, Exited, MailboxFull, NotRunning, TimedOut
 from .life import Life
-from .process import NOTHING, Looks, Process, asker, own_process
+from .process import NOTHING, Looks, Process, own_process
 from .text import callable_name, short
 from .waiting import Sleeper, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from .exits import Exit
     from .options import Limit, Overflow, Restart, Shutdown
@@ -38,44 +38,57 @@ Step: TypeAlias = "Callable[[Any, Any], tuple[Any, Any]]"
 """From a state and a function's result to the answer and the next state."""
 
 _COROUTINE: Final[Any] = CoroutineType  # what an async function gives
+_current_token: Final = trio.lowlevel.current_trio_token
 _EACH: Final = 64  # requests between two checkpoints of a busy server
 
 
-class Call:
-    """A request that waits for its answer."""
+class Call(Sleeper):
+    """A request that waits for its answer; also the bed of whoever waits for it."""
 
-    __slots__ = ("args", "asked_by", "begun", "error", "fn", "sleeper", "stage", "step", "value")
+    __slots__ = ("args", "begun", "error", "fn", "life", "stage", "step", "value")
 
-    def __init__(self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, life: ServerLife, step: Step, fn: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        super().__init__()
+        self.life = life
         self.step: Step | None = step
         self.fn: Callable[..., Any] | None = fn
         self.args = args
-        self.asked_by = asker()
         self.begun: Coroutine[Any, Any, Any] | None = None  # what the fast path got from fn
         self.stage: Literal["queued", "taken", "settled", "withdrawn"] = "queued"
         self.value: Any = None
         self.error: Exception | None = None
-        self.sleeper: Sleeper | None = None
 
     def settle(self, value: Any, error: Exception | None = None) -> None:
         """Answer it, if anybody still waits."""
+        if self.stage == "queued":
+            self._free()
         if self.stage != "withdrawn":
             self.stage = "settled"
             self.value, self.error = value, error
-            if self.sleeper is not None:
-                self.sleeper.wake()
+            self.wake()
 
-    def withdraw(self) -> bool:
-        """Leave it; say whether it was still in the queue, where it must not count now."""
-        queued = self.stage == "queued"
-        self.stage = "withdrawn"
-        if queued:
-            self.fn = self.step = None  # its function and arguments are free at once
-            self.args = ()
-            if self.begun is not None:
-                self.begun.close()
-                self.begun = None
-        return queued
+    def withdraw(self) -> None:
+        """Leave it without an answer; in the queue it does not count from now on."""
+        if self.stage == "queued":
+            self.life.pending -= 1
+            self._free()
+        if self.stage != "settled":
+            self.stage = "withdrawn"
+
+    def _free(self) -> None:
+        """Let go of what will not be called."""
+        self.fn = self.step = None
+        self.args = ()
+        if self.begun is not None:
+            self.begun.close()
+            self.begun = None
+
+    def _give_up(self, reason: object) -> trio.lowlevel.Abort:
+        if self.stage == "queued":
+            self.withdraw()  # now: the server may run before whoever waits for it does
+        return super()._give_up(reason)
 
 
 Cast: TypeAlias = "tuple[Step, Callable[..., Any], tuple[Any, ...]]"
@@ -119,10 +132,30 @@ class ServerLife(Life):
     def wake(self) -> None:
         """Let the loop look: there is something to do."""
         if self.sleeper is not None:
-            if trio.lowlevel.current_trio_token() is not self.token:
-                raise RuntimeError("a handle can be used only in the Trio run that it lives in")
             self.idle = False
             self.sleeper.wake()
+
+    def ask(self, limit: float) -> None:
+        """Ask it to end, and take nothing on meanwhile."""
+        self.idle = False
+        super().ask(limit)
+
+    def kill(self) -> None:
+        """Cancel it at once, and take nothing on meanwhile."""
+        self.idle = False
+        super().kill()
+
+    def check_run(self) -> None:
+        """Refuse another thread before it can do harm."""
+        try:
+            here = _current_token()
+        except RuntimeError:
+            here = None
+        if here is not self.token:
+            raise RuntimeError(
+                "a handle can be used only in the Trio run that its process lives in: "
+                "from a worker thread, go through trio.from_thread"
+            )
 
 
 class Server(Process):
@@ -157,8 +190,10 @@ class Server(Process):
 
     def _restart(self) -> Restart:
         # Ending for want of use is normal: a permanent one would be back at once.
-        default: Restart = "transient" if self._idle_timeout < math.inf else self._class_restart
-        return self._given.restart or default
+        restart = self._given.restart or self._class_restart
+        if restart == "permanent" and not self._given.restart and self._idle_timeout < math.inf:
+            return "transient"
+        return restart
 
     def _check_restart(self, restart: Restart) -> None:
         if restart == "permanent" and self._idle_timeout < math.inf:
@@ -236,8 +271,9 @@ class Server(Process):
             deadline = life.used_at + self._idle_timeout
         while not (life.queue or life.finishing):
             if not await self._park(life, deadline):
+                # Who asks in the moment when its time is up is served all the same.
                 deadline = life.used_at + self._idle_timeout
-                if deadline <= trio.current_time():
+                if deadline <= trio.current_time() and not life.queue:
                     return False
         return True
 
@@ -264,12 +300,19 @@ class Server(Process):
 
     # --- ending --------------------------------------------------------------------------
 
+    def _kill(self, life: Life) -> None:
+        assert isinstance(life, ServerLife)
+        life.check_run()
+        super()._kill(life)
+
     def _ask_in_turn(self, life: Life) -> None:
+        assert isinstance(life, ServerLife)
+        if life.exit is None:
+            life.check_run()
         own = life.task is trio.lowlevel.current_task()
         if self._status not in ("running", "stopping") or own or life.trap is not None:
             super()._ask_in_turn(life)
         elif life.exit is None:
-            assert isinstance(life, ServerLife)
             self._status = "stopping"
             life.asked = life.asked or "shutdown"
             life.finishing = True
@@ -280,7 +323,7 @@ class Server(Process):
         calls = [request for request in (life.taken, *life.queue) if isinstance(request, Call)]
         casts = [request for request in life.queue if isinstance(request, tuple)]
         life.queue.clear()
-        life.state, life.taken = NOTHING, None
+        life.state, life.taken, life.context, life.pending = NOTHING, None, None, 0
         for request in calls:
             if request.stage in ("queued", "taken"):
                 request.settle(None, Exited(self, exit))
@@ -312,6 +355,7 @@ class Server(Process):
             options.function("fn", fn)
         life = self._life
         if life is not None and life.idle and not life.queue:
+            life.check_run()
             await trio.lowlevel.checkpoint_if_cancelled()
             if life.idle and not life.queue:
                 return await self._call_at_once(life, step, fn, args, limit)
@@ -342,8 +386,7 @@ class Server(Process):
                 await self._crashed_at_once(life, crash)
             finally:
                 del crash
-        if life.sleeper is not None:
-            life.idle = True
+        life.idle = life.asked is None  # it may have killed the server
         if type(result) is _COROUTINE:
             return await self._finish_in_turn(life, step, fn, result, limit)
         if life.queue:
@@ -355,12 +398,10 @@ class Server(Process):
 
     async def _crashed_at_once(self, life: ServerLife, error: BaseException) -> NoReturn:
         """End the life in its own task; the caller learns of it as any caller does."""
-        failures.detached(
-            error, sys.exc_info()[1]
-        )  # what our caller is handling is not its business
+        failures.detached(error, sys.exc_info()[1])
         life.crash = error
         if failures.passing(error) is not None:
-            life.crash = failures.clone(error)
+            life.crash = failures.twin(error)
             life.wake()
             raise error
         life.wake()
@@ -381,12 +422,12 @@ class Server(Process):
         limit: float,
     ) -> Any:
         """Have the server finish what its function has begun."""
-        request = Call(step, fn, ())
+        request = Call(life, step, fn, ())
         request.begun = result
         life.queue.appendleft(request)  # before what it cast itself
         life.pending += 1
         life.wake()
-        return await self._answer(life, request, limit, trio.current_time() + limit)
+        return await self._answer(request, limit, trio.current_time() + limit)
 
     async def _call_in_turn(
         self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...], limit: float
@@ -394,39 +435,43 @@ class Server(Process):
         at = trio.current_time() + limit
         self._refuse_own_call()
         await trio.lowlevel.checkpoint_if_cancelled()
-        life = self._life if self._takes_requests() else await self._next_life(limit, at)
+        if self._status not in _OPEN:
+            await self._next_life(limit, at)
+        life = self._life
         assert life is not None
+        life.check_run()
         if life.pending >= self._mailbox:
             raise MailboxFull(f"{self!r} has {life.pending} requests in its mailbox already", self)
-        request = Call(step, fn, args)
+        request = Call(life, step, fn, args)
         life.queue.append(request)
         life.pending += 1
         if life.idle:
             life.wake()
-        return await self._answer(life, request, limit, at)
+        return await self._answer(request, limit, at)
 
-    def _takes_requests(self) -> bool:
-        return self._status in _OPEN
-
-    async def _next_life(self, limit: float, at: float) -> Any:
+    async def _next_life(self, limit: float, at: float) -> None:
         """Wait for a life that was promised, within the limit of the call."""
-
-        def settled() -> bool:
-            return self._takes_requests() or self._status in ("stopped", "new")
-
-        if not settled() and limit > 0 and not await until(settled, self, at=at):
-            raise self._timed_out(limit)
-        if not self._takes_requests():
+        if limit > 0 and self._promised():
+            assert self._life is not None
+            self._life.check_run()
+            await self._wait_for(lambda: until(lambda: not self._promised(), self), limit, at)
+            if self._promised():
+                raise self._timed_out(limit)
+        if self._status not in _OPEN:
             raise NotRunning(f"{self!r} is not running", self)
-        return self._life
 
-    async def _answer(self, life: ServerLife, request: Call, limit: float, at: float) -> Any:
-        request.sleeper = Sleeper()
+    def _promised(self) -> bool:
+        """Say whether there is no life to ask, but one is to come."""
+        if self._status != "stopping":
+            return self._status == "restarting"
+        assert self._home is not None  # a claim lasts at least as long as a life
+        return self._home.promises(self)
+
+    async def _answer(self, request: Call, limit: float, at: float) -> Any:
         try:
-            await self._wait_for(request.sleeper, limit, at)
+            await self._wait_for(request.park, limit, at)
         finally:
-            if request.stage != "settled" and request.withdraw():
-                life.pending -= 1
+            request.withdraw()
         if request.stage != "settled":
             raise self._timed_out(limit)
         if request.error is None:
@@ -439,17 +484,19 @@ class Server(Process):
         finally:
             del error
 
-    async def _wait_for(self, sleeper: Sleeper, limit: float, at: float) -> None:
+    async def _wait_for(
+        self, sleep: Callable[[], Awaitable[object]], limit: float, at: float
+    ) -> None:
         asking = own_process()
         if asking is not None:
             asking._life.waiting_for = (self, limit)
         try:
             if limit == math.inf:
                 self._refuse_circle(asking)
-                await sleeper.park()
+                await sleep()
             else:
                 with trio.CancelScope(deadline=at):
-                    await sleeper.park()
+                    await sleep()
         finally:
             if asking is not None:
                 asking._life.waiting_for = None
@@ -488,6 +535,7 @@ class Server(Process):
         if life is None or life.finishing or self._status not in _OPEN:
             self._drop_cast()
             return
+        life.check_run()
         if life.pending >= self._mailbox and not self._make_room(life):
             return
         life.queue.append((step, fn, args))

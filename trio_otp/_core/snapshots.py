@@ -7,7 +7,7 @@ those that are down.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import attrs
 import trio
@@ -59,6 +59,10 @@ class ProcessInfo:
     children: tuple[ProcessInfo, ...] = attrs.field(repr=False)
 
 
+@overload
+def observe(process: None = None) -> tuple[ProcessInfo, ...]: ...
+@overload
+def observe(process: Process) -> ProcessInfo: ...
 def observe(process: Process | None = None) -> tuple[ProcessInfo, ...] | ProcessInfo:
     """Look at one process and all under it, or at all the roots; OTP's Observer.
 
@@ -81,8 +85,7 @@ def observe(process: Process | None = None) -> tuple[ProcessInfo, ...] | Process
 
 def format_tree(process: Process | None = None) -> str:
     """Draw one process, or all, as lines of text: name, kind, status and what stands out."""
-    seen = observe(process)
-    roots = seen if isinstance(seen, tuple) else (seen,)
+    roots = observe() if process is None else (observe(process),)
     lines: list[str] = []
     waiting = [(root, 0) for root in reversed(roots)]
     while waiting:
@@ -108,8 +111,13 @@ def _line(info: ProcessInfo) -> str:
 
 
 def _trees() -> dict[Process | None, list[Process]]:
-    """Map each process to those whose Trio tasks run under its own; None to the roots."""
-    below: dict[Process | None, list[Process]] = {None: []}
+    """Map each process to those that run under it; None to the roots.
+
+    That is so in Trio's tree, except for those in a supervisor's tables: a task that is
+    linked to its asker runs in the asker's nursery, and is the supervisor's all the same.
+    """
+    seen: list[tuple[Process, Process | None]] = []
+    keepers: dict[Process, Process] = {}
     root = trio.lowlevel.current_root_task() if trio.lowlevel.in_trio_run() else None
     waiting: list[tuple[trio.lowlevel.Task, Process | None]] = []
     if root is not None:
@@ -118,8 +126,12 @@ def _trees() -> dict[Process | None, list[Process]]:
         task, above = waiting.pop()
         found = _whose(task)
         if found is not None:
-            below.setdefault(above, []).append(found)
+            seen.append((found, above))
+            keepers.update(dict.fromkeys(found._under(), found))
         waiting.extend((child, found or above) for child in _tasks_under(task))
+    below: dict[Process | None, list[Process]] = {None: []}
+    for found, above in seen:
+        below.setdefault(keepers.get(found, above), []).append(found)
     return below
 
 

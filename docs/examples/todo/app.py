@@ -8,6 +8,7 @@ The command looks for the name ``children`` in this file and runs what it finds.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 
 from lists import Lists
@@ -48,24 +49,26 @@ def options(arguments: list[str]) -> argparse.Namespace:
     """Read the command line, or end the program with a usage line."""
     parser = argparse.ArgumentParser(prog="todo", description="To-do lists, live in the browser.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", default=8000, type=_port, help="port, 0 for a free one")
+    parser.add_argument("--port", default=8000, type=port, help="port, 0 for a free one")
     parser.add_argument("--file", default="todo.db", help="SQLite file (%(default)s)")
-    parser.add_argument("--report-every", default=60.0, type=_seconds, metavar="SECONDS")
+    parser.add_argument("--report-every", default=60.0, type=seconds, metavar="SECONDS")
     return parser.parse_args(arguments)
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 2**16:
+def port(text: str) -> int:
+    """Read the number of a port; argparse names this function when it fails."""
+    number = int(text)
+    if number not in range(2**16):
         raise ValueError
-    return port
+    return number
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not seconds > 0:
+def seconds(text: str) -> float:
+    """Read a duration."""
+    duration = float(text)
+    if not 0 < duration < math.inf:
         raise ValueError
-    return seconds
+    return duration
 
 
 children = service(options(sys.argv[1:]))

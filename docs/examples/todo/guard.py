@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 
 class Guard:
@@ -27,7 +28,7 @@ class Guard:
         if scope["type"] in ("http", "websocket"):
             reason = self._refusal(Headers(scope=scope))
             if reason:
-                app = PlainTextResponse(reason, status_code=403)
+                app = _refused(scope, reason)
         await app(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> str | None:
@@ -53,3 +54,12 @@ class Guard:
             return name in self._names or ip_address(name) is not None
         except ValueError:
             return False
+
+
+def _refused(scope: Scope, reason: str) -> ASGIApp:
+    # A WebSocket is closed before it opened (the client is told 403) and not given
+    # an answer with a text: hypercorn keeps such a connection open, and falls over
+    # what the client sends next.
+    if scope["type"] == "websocket":
+        return WebSocketClose()
+    return PlainTextResponse(reason, status_code=403)

@@ -35,7 +35,7 @@ class Reporter(Task[None], restart="permanent"):
         lists = self.lists.all()
         counts = [await _open_items(todo) for todo in lists]
         logger.info(
-            "%d lists in use, %d items to do, %d imports running",
+            "lists in use: %d, items to do: %d, imports running: %d",
             len(lists), sum(counts), len(self.imports.children),
         )  # fmt: skip
 

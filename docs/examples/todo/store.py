@@ -83,7 +83,7 @@ class Store:
             # to hear of it now than from the first user of a list.
             (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
+            raise sqlite3.DatabaseError("the database is damaged")
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

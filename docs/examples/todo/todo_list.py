@@ -50,9 +50,9 @@ class TodoList:
         """Set whether an item is done; false if there is no such item."""
         return await self._change(self._mark, id, done)
 
-    async def delete(self, id: str) -> bool:
-        """Take an item off the list; false if there is no such item."""
-        return await self._change(self._delete, id)
+    async def delete(self, id: str) -> None:
+        """Take an item off the list, if it is on it."""
+        await self._change(self._delete, id)
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[trio.MemoryReceiveChannel[str]]:
@@ -67,14 +67,14 @@ class TodoList:
         self, change: Callable[[Items, *Ts], Coroutine[Any, Any, tuple[bool, Items]]], *args: *Ts
     ) -> bool:
         """Run one of the functions below in the agent."""
-        try:
-            return await self.agent.get_and_update(change, *args, timeout=None)
-        except Exited as error:
-            if error.exit.reason != "killed":
-                raise
-            # Somebody killed the agent under our change, which may be written or
-            # not. Each change may safely be made twice, so make it (again).
-            return await self.agent.get_and_update(change, *args, timeout=None)
+        while True:
+            try:
+                return await self.agent.get_and_update(change, *args, timeout=None)
+            except Exited as error:
+                # Somebody killed the agent under our change, which may be written or
+                # not. Every change may safely be made twice: so make it (again).
+                if error.exit.reason != "killed":
+                    raise
 
     # What follows runs in the agent, so never two at a time. The first argument
     # is the agent's state, the last thing given back the next one.
@@ -95,8 +95,6 @@ class TodoList:
         return True, self._shown(items | {id: evolve(items[id], done=done)})
 
     async def _delete(self, items: Items, id: str) -> tuple[bool, Items]:
-        if id not in items:
-            return False, items
         await trio.to_thread.run_sync(self._store.delete, self._name, id)
         return True, self._shown({key: item for key, item in items.items() if key != id})
 

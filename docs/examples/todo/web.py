@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import trio
@@ -68,6 +69,7 @@ class Web:
                 BadInput: _bad_request,
                 CallFailed: _unavailable,
                 StartFailed: _unavailable,
+                sqlite3.Error: _unavailable,
             },
             max_body_size=MAX_BODY_BYTES,
         )
@@ -105,11 +107,13 @@ class Web:
     async def _mark(self, request: Request) -> Response:
         done = await read_done(request)
         todo = await self._list(request)
-        return _empty(found=await todo.mark(request.path_params["id"], done))
+        found = await todo.mark(request.path_params["id"], done)
+        return Response(status_code=204 if found else 404)
 
     async def _delete(self, request: Request) -> Response:
         todo = await self._list(request)
-        return _empty(found=await todo.delete(request.path_params["id"]))
+        await todo.delete(request.path_params["id"])
+        return Response(status_code=204)
 
     async def _import(self, request: Request) -> Response:
         source = await read_source(request)
@@ -150,16 +154,12 @@ async def _favicon(request: Request) -> Response:
     return FileResponse(PAGE / "favicon.svg")
 
 
-def _empty(*, found: bool) -> Response:
-    return Response(status_code=204 if found else 404)
-
-
 async def _bad_request(request: Request, error: Exception) -> Response:
     return PlainTextResponse(str(error), status_code=400)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    """The agent could not answer; its next life may."""
+    """The agent or the database could not answer; next time they may."""
     return PlainTextResponse(str(error), status_code=503)
 
 

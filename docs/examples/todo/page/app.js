@@ -119,12 +119,23 @@ async function send(method, url, body) {
   return false;
 }
 
+// Empties the form at once and not after the answer: by then the next thing may
+// have been typed. What was refused comes back.
 function onSubmit(selector, act) {
   $(selector).onsubmit = async (event) => {
     event.preventDefault();
     const form = event.target;
-    if (await act(new FormData(form))) form.reset();
+    const data = new FormData(form);
+    form.reset();
+    if (!(await act(data))) restore(form, data);
   };
+}
+
+function restore(form, data) {
+  for (const [name, value] of data) {
+    const input = form.elements[name];
+    if (input.type !== "file" && !input.value) input.value = value;
+  }
 }
 
 onSubmit("#add", (data) => send("POST", `${here}/items`, Object.fromEntries(data)));
@@ -133,6 +144,7 @@ onSubmit("#import-url", (data) => send("POST", `${here}/import`, data));
 onSubmit("#open", (data) => {
   const name = data.get("list").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "");
   if (name) location.href = `/lists/${name}`;
+  return Boolean(name);
 });
 $("#kill").onclick = () => send("POST", `${here}/kill`);
 

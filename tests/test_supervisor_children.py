@@ -1,0 +1,599 @@
+"""Supervisor: requests about single children, and what meets them halfway."""
+
+from contextvars import ContextVar
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from helpers_supervisor import Boom, idle, recording, running
+from trio_otp import (
+    Agent,
+    AlreadyRunning,
+    CalledItself,
+    ChildSpec,
+    DuplicateChild,
+    Ended,
+    NotRunning,
+    RestartsExhausted,
+    StartFailed,
+    Supervisor,
+    Task,
+    UnknownChild,
+    subscribe,
+    trap_exit,
+)
+
+
+@pytest.fixture
+def log():
+    with recording() as log:
+        yield log
+
+
+class Slow:
+    """A child that becomes ready after `seconds` (by default never), with a cleanup of `cleanup`."""
+
+    def __init__(self, seconds=float("inf"), cleanup=0.0):
+        self.seconds, self.cleanup = seconds, cleanup
+        self.starts, self.cleaned = [], []
+
+    async def live(self, *, task_status):
+        self.starts.append(trio.current_time())
+        try:
+            await trio.sleep(self.seconds)
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self.cleanup)
+            self.cleaned.append(trio.current_time())
+
+    def spec(self, id="slow", **options):
+        return ChildSpec(self.live, id=id, **options)
+
+
+# --- answers -----------------------------------------------------------------------------
+
+
+@pytest.mark.conforms("SUP-093")
+async def test_start_child_gives_what_was_handed_in(autojump_clock):
+    """start_child gives the process itself, and the awaitable task of a function."""
+
+    async def answer():
+        return 42
+
+    agent = Agent(lambda: 1)
+    async with Supervisor([]) as sup:
+        assert await sup.start_child(agent) is agent
+        assert await agent.get() == 1
+        task = await sup.start_child(ChildSpec(answer, restart="temporary"))
+        assert isinstance(task, Task)
+        assert await task == 42
+
+
+@pytest.mark.conforms("SUP-111")
+async def test_life_cycle_of_a_child(autojump_clock):
+    """Start, refuse to delete, terminate, restart with fresh state, terminate, delete."""
+    agent = Agent(lambda: [], name="agent")
+    async with Supervisor([]) as sup:
+        await sup.start_child(agent)
+        await agent.apply(list.append, 1)
+        with pytest.raises(AlreadyRunning, match="agent is running"):
+            sup.delete_child("agent")
+        await sup.terminate_child("agent")
+        with pytest.raises(NotRunning):
+            await agent.get()
+        assert await sup.restart_child("agent") is agent
+        assert await agent.get() == []
+        await sup.terminate_child("agent")
+        sup.delete_child("agent")
+        assert sup.children == ()
+    async with agent:
+        assert await agent.get() == []
+
+
+@pytest.mark.conforms("SUP-104")
+async def test_children_by_id_or_process(autojump_clock):
+    """Requests take the id of a child or its process."""
+    agent = Agent(dict, name="agent")
+    async with Supervisor([agent]) as sup:
+        await sup.terminate_child(agent)
+        assert await sup.restart_child(agent) is agent
+        await sup.terminate_child("agent")
+        sup.delete_child(agent)
+        for unknown in (agent, "agent", 7, []):
+            with pytest.raises((UnknownChild, TypeError)):
+                await sup.terminate_child(unknown)
+
+
+@pytest.mark.conforms("SUP-102", "SUP-107", "SUP-110")
+async def test_unknown_child(autojump_clock):
+    """A request about nobody names the supervisor and what was asked for."""
+    async with Supervisor([], name="boss") as sup:
+        for request in (sup.terminate_child, sup.restart_child):
+            with pytest.raises(UnknownChild, match="'boss' running> has no child 'ghost'"):
+                await request("ghost")
+        with pytest.raises(UnknownChild, match="ghost"):
+            sup.delete_child("ghost")
+
+
+@pytest.mark.conforms("SUP-118")
+@pytest.mark.parametrize("ran", [False, True])
+async def test_requests_to_a_supervisor_that_does_not_run(autojump_clock, ran):
+    """Requests to one that never ran, or has ended, fail at once."""
+    sup = Supervisor([ChildSpec(idle, id="x")])
+    if ran:
+        async with sup:
+            pass
+    for ask in (sup.terminate_child, sup.restart_child):
+        with pytest.raises(NotRunning):
+            await ask("x")
+    with pytest.raises(NotRunning):
+        await sup.start_child(idle)
+    with pytest.raises(NotRunning):
+        sup.delete_child("x")
+    assert sup.children == ()
+
+
+async def test_requests_of_a_childs_own_task(autojump_clock):
+    """A child that has started may ask its supervisor: add siblings, and end itself."""
+    steps = []
+
+    async def child():
+        await sup.start_child(ChildSpec(idle, id="sibling"))
+        steps.append(len(sup.children))
+        await sup.terminate_child("child")
+        steps.append("not reached")
+
+    async with Supervisor([ChildSpec(child, id="child")]) as sup:
+        await wait_all_tasks_blocked()
+        assert steps == [2]
+        assert [(info.id, info.status) for info in sup.children] == [
+            ("child", "stopped"),
+            ("sibling", "running"),
+        ]
+
+
+async def test_context_is_that_of_the_supervisor(autojump_clock):
+    """A child lives in the context of its supervisor's start, not of the request that added it."""
+    who = ContextVar("who", default="nobody")
+    seen = []
+
+    async def child():
+        seen.append(who.get())
+        await trio.sleep_forever()
+
+    who.set("program")
+    async with Supervisor([]) as sup:
+        who.set("request")
+        process = await sup.start_child(child)
+        await wait_all_tasks_blocked()
+        process.kill()
+        await wait_all_tasks_blocked()
+    assert seen == ["program", "program"]
+
+
+@pytest.mark.conforms("SUP-098", "SUP-103")
+async def test_failed_starts_cost_nothing(autojump_clock, log, caplog):
+    """A start that fails on request is told to the asker alone: no restart, no log, no child."""
+    async with running(log, "a", {"bad": "no"}, max_restarts=0) as bench:
+        for _ in range(5):
+            with pytest.raises(StartFailed, match="SUP/bad failed to start"):
+                await bench.sup.start_child(bench.spec("bad"))
+        assert bench.which() == "a"
+    assert not caplog.records
+
+
+async def test_two_askers_for_one_id(autojump_clock):
+    """Of two that start the same id at once, one gets the child and the other an error."""
+    for _ in range(50):
+        answers = []
+
+        async def ask(answers=answers):
+            try:
+                answers.append(await sup.start_child(ChildSpec(idle, id="x")))
+            except DuplicateChild as error:
+                answers.append(error)
+
+        async with Supervisor([]) as sup, trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+            await wait_all_tasks_blocked()
+            assert len(sup.children) == 1
+        assert sorted(type(answer).__name__ for answer in answers) == ["DuplicateChild", "Task"]
+
+
+# --- one thing at a time --------------------------------------------------------------------
+
+
+@pytest.mark.conforms("SUP-016", "SUP-100")
+async def test_requests_queue_behind_a_start(autojump_clock, log):
+    """Requests wait for the start under way, however long it takes, and are served in their order."""
+    async with running(log, "a") as bench, trio.open_nursery() as nursery:
+        log.take()
+        nursery.start_soon(bench.sup.start_child, Slow(10).spec())
+        await wait_all_tasks_blocked()
+        nursery.start_soon(bench.sup.terminate_child, "a")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(bench.sup.start_child, bench.spec("b"))
+        await trio.sleep(9)
+        assert log.take() == ""
+        await trio.sleep(1)
+        await wait_all_tasks_blocked()
+        assert log.take() == "+slow ?a -a:shutdown +b"
+
+
+async def test_requests_queue_behind_the_first_start(autojump_clock, log):
+    """A request made while the supervisor itself is starting waits until it has started."""
+    sup = Supervisor([Slow(3).spec()], name="SUP")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sup.run)
+        await wait_all_tasks_blocked()
+        assert (sup.status, [info.status for info in sup.children]) == ("starting", ["starting"])
+        await sup.start_child(ChildSpec(idle, id="x"))
+        assert (sup.status, trio.current_time()) == ("running", 3)
+        assert log.take() == "+slow +x"
+        nursery.cancel_scope.cancel()
+
+
+async def test_starts_queue_behind_a_slow_restart(autojump_clock, log):
+    """A restart under way holds back other starts, but can itself be ended by terminate_child."""
+    slow = Slow()
+    slow.seconds = 0
+    async with running(log) as bench, trio.open_nursery() as nursery:
+        process = await bench.sup.start_child(slow.spec())
+        slow.seconds = float("inf")
+        process.kill()
+        await wait_all_tasks_blocked()
+        assert process.status == "starting"
+        log.take()
+        nursery.start_soon(bench.sup.terminate_child, "slow")
+        await wait_all_tasks_blocked()
+        assert log.take() == "!slow"
+        assert bench.which() == "(slow)"
+        slow.seconds = 2
+        nursery.start_soon(bench.sup.restart_child, "slow")
+        await wait_all_tasks_blocked()
+        await bench.sup.start_child(bench.spec("x"))
+        assert log.take() == "+slow +x"
+
+
+@pytest.mark.conforms("SUP-105")
+async def test_requests_queue_behind_a_stop(autojump_clock, log):
+    """While it waits for a child to stop, it serves no other request; falls it acts on at once."""
+    async with running(log, "b") as bench, trio.open_nursery() as nursery:
+        await bench.sup.start_child(bench.spec("slow", grace=3))
+        log.take()
+        nursery.start_soon(bench.sup.terminate_child, "slow")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(bench.sup.start_child, bench.spec("x"))
+        await bench.fall("b")
+        assert log.take() == "?slow -b:crashed +b"
+        assert len(bench.sup.children) == 2
+        await trio.sleep(3)
+        await wait_all_tasks_blocked()
+        assert log.take() == "-slow:shutdown +x"
+
+
+async def test_falls_are_acted_on_during_a_start(autojump_clock, log):
+    """A child that falls while another one starts is restarted at once."""
+    async with running(log, "a") as bench, trio.open_nursery() as nursery:
+        log.take()
+        nursery.start_soon(bench.sup.start_child, Slow(10).spec())
+        await wait_all_tasks_blocked()
+        await bench.fall("a")
+        assert log.take() == "-a:crashed +a"
+        assert trio.current_time() == 0
+
+
+async def test_group_restart_during_a_start(autojump_clock, log):
+    """A group restart takes a child that is being started along; its asker still gets it."""
+    async with running(log, "a", strategy="one_for_all") as bench, trio.open_nursery() as nursery:
+        slow, answers = Slow(10), []
+        log.take()
+
+        async def ask():
+            answers.append(await bench.sup.start_child(slow.spec()))
+
+        nursery.start_soon(ask)
+        await trio.sleep(4)
+        await bench.fall("a")
+        assert log.take() == "-a:crashed !slow +a"
+        await trio.sleep(10)
+        await wait_all_tasks_blocked()
+        assert log.take() == "+slow"
+        assert slow.starts == [0, 4]
+        assert answers == [bench["slow"]]
+
+
+# --- asking while starting --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("verb", ["start", "restart", "terminate"])
+async def test_asking_ones_own_supervisor_while_starting(autojump_clock, depth, verb):
+    """A child that asks, while it starts, a supervisor that waits for it gets CalledItself."""
+    errors = []
+
+    async def child(*, task_status):
+        with pytest.raises(CalledItself, match="is starting this very task") as caught:
+            if verb == "start":
+                await root.start_child(idle)
+            else:
+                await getattr(root, f"{verb}_child")("other")
+        errors.append(caught.value)
+        task_status.started()
+        await trio.sleep_forever()
+
+    tree = ChildSpec(child, id="child")
+    for _ in range(depth):
+        tree = Supervisor([tree])
+    root = Supervisor([ChildSpec(idle, id="other"), tree])
+    async with root:
+        assert [error.process for error in errors] == [root]
+        assert len(root.children) == 2
+
+
+async def test_asking_while_being_restarted(autojump_clock):
+    """The same in a later life: a restart does not hang on its own child either."""
+    lives = []
+
+    async def child(*, task_status):
+        lives.append(1)
+        if len(lives) == 2:
+            with pytest.raises(CalledItself):
+                await sup.start_child(idle)
+        task_status.started()
+        await trio.sleep(1)
+        raise Boom
+
+    async with Supervisor([child]) as sup:
+        await trio.sleep(1.5)
+        assert len(lives) == 2
+        assert [info.status for info in sup.children] == ["running"]
+
+
+async def test_asking_another_supervisor_while_starting(autojump_clock):
+    """Only the supervisor that waits is out of reach: a starting child may use any other."""
+    async with Supervisor([]) as other:
+
+        async def child(*, task_status):
+            await other.start_child(idle)
+            task_status.started()
+            await trio.sleep_forever()
+
+        async with Supervisor([child]):
+            assert len(other.children) == 1
+
+
+# --- askers that leave -----------------------------------------------------------------------
+
+
+@pytest.mark.conforms("CASE-10")
+async def test_asker_who_leaves_abandons_only_the_start(autojump_clock, log):
+    """A start whose asker gives up is ended and forgotten; the other children are untouched."""
+    slow = Slow(cleanup=1)
+    async with running(log, "healthy") as bench:
+        log.take()
+        with trio.move_on_after(0.1) as scope:
+            await bench.sup.start_child(slow.spec())
+        assert scope.cancelled_caught
+        await trio.sleep(2)
+        assert (slow.starts, slow.cleaned) == ([0], [1.1])
+        assert bench.which() == "healthy"
+        assert log.take() == "!slow"
+
+
+@pytest.mark.conforms("SUP-100")
+async def test_abandoned_start_is_over_before_the_next(autojump_clock, log):
+    """The next request waits for the cleanup of an abandoned start; the id and the handle are free."""
+    slow = Slow(cleanup=1)
+    task = Task(slow.live, name="slow")
+    async with Supervisor([], name="SUP") as sup:
+        with trio.move_on_after(0.5):
+            await sup.start_child(task)
+        slow.seconds = 0
+        assert await sup.start_child(task) is task
+        assert slow.starts == [0, 1.5]
+        assert task.status == "running"
+
+
+async def test_abandoned_restart_leaves_the_child_down(autojump_clock, log):
+    """A restart_child whose asker gives up leaves the child as it was: down."""
+    slow = Slow(0)
+    async with running(log) as bench:
+        await bench.sup.start_child(slow.spec())
+        await bench.sup.terminate_child("slow")
+        slow.seconds = 10
+        with trio.move_on_after(1):
+            await bench.sup.restart_child("slow")
+        await wait_all_tasks_blocked()
+        assert bench.which() == "(slow)"
+        slow.seconds = 0
+        await bench.sup.restart_child("slow")
+        assert bench.which() == "slow"
+
+
+@pytest.mark.conforms("SUP-101")
+async def test_stop_goes_on_when_its_asker_leaves(autojump_clock, log):
+    """A terminate_child cannot be taken back."""
+    async with running(log) as bench:
+        await bench.sup.start_child(bench.spec("slow", grace=3))
+        with trio.move_on_after(1):
+            await bench.sup.terminate_child("slow")
+        assert bench.which() == "slow"
+        await trio.sleep(2.5)
+        assert bench.which() == "(slow)"
+
+
+async def test_queued_start_whose_asker_left_never_runs(autojump_clock, log):
+    """A request that was not taken up when its asker gave up is not carried out."""
+    queued = Slow(0)
+    async with running(log) as bench, trio.open_nursery() as nursery:
+        nursery.start_soon(bench.sup.start_child, Slow(5).spec("first"))
+        await wait_all_tasks_blocked()
+        with trio.move_on_after(1):
+            await bench.sup.start_child(queued.spec("second"))
+        await trio.sleep(10)
+        assert queued.starts == []
+        assert bench.which() == "first"
+
+
+async def test_askers_that_leave_at_any_moment(autojump_clock, log):
+    """However early an asker is cancelled, the child is either there, ready, or gone for good."""
+    for checkpoints in range(12):
+        async with running(log) as bench:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(bench.sup.start_child, bench.spec("x"))
+                    for _ in range(checkpoints):
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+            await bench.sup.start_child(bench.spec("y"))
+            assert bench.which() in ("y", "x y")
+
+
+# --- requests that meet the end ------------------------------------------------------------------
+
+
+@pytest.mark.conforms("CASE-11")
+async def test_start_into_a_supervisor_that_gives_up(autojump_clock):
+    """A start that waits for a sibling which crashes ends at once, with a clear error."""
+    never = trio.Event()
+
+    async def a():
+        await trio.sleep(0.05)
+        raise ValueError("a")
+
+    async def b(*, task_status):
+        await never.wait()
+
+    answers = []
+
+    async def ask():
+        with pytest.raises(NotRunning, match="is stopping") as caught:
+            await sup.start_child(b)
+        answers.append((caught.value.process, trio.current_time()))
+
+    sup = Supervisor([a], max_restarts=0)
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(RestartsExhausted) as caught:
+            async with sup:
+                with trio.CancelScope(shield=True):
+                    await ask()
+                await trio.sleep_forever()
+        nursery.cancel_scope.cancel()
+    assert answers == [(sup, 0.05)]
+    assert str(caught.value.__cause__) == "a"
+
+
+@pytest.mark.conforms("CASE-73")
+async def test_adding_while_stopping(autojump_clock):
+    """Who adds children to a supervisor that stops is told at once; all that were added are stopped."""
+    live, errors = set(), []
+
+    async def child(n):
+        live.add(n)
+        try:
+            await trio.sleep_forever()
+        finally:
+            live.discard(n)
+
+    async def add():
+        n = 0
+        while not errors:
+            n += 1
+            try:
+                await sup.start_child(ChildSpec(child, n, id=n))
+                await trio.sleep(0.01)
+            except NotRunning as error:
+                errors.append((str(error), trio.current_time()))
+
+    async def slow():
+        with trap_exit() as exiting:
+            await exiting.wait()
+            await trio.sleep(3)
+
+    sup = Supervisor([slow])
+    async with trio.open_nursery() as nursery:
+        async with sup:
+            nursery.start_soon(add)
+            await trio.sleep(0.5)
+            assert len(live) > 40
+            await sup.stop()
+            assert (trio.current_time(), live) == (pytest.approx(3.5), set())
+    assert len(errors) == 1
+    assert "is stopping" in errors[0][0]
+    assert errors[0][1] < 0.52
+
+
+async def test_requests_under_way_when_it_stops(autojump_clock, log):
+    """A stop answers all: starts with NotRunning, a terminate with the end of the child."""
+    answers = []
+
+    async def ask(name, request, *args):
+        try:
+            await request(*args)
+            answers.append(name)
+        except NotRunning:
+            answers.append(f"{name} refused")
+
+    async with running(log) as bench, trio.open_nursery() as nursery:
+        sup = bench.sup
+        await sup.start_child(bench.spec("slow", grace=2))
+        nursery.start_soon(ask, "terminate", sup.terminate_child, "slow")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(ask, "queued start", sup.start_child, idle)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(sup.stop)
+        await wait_all_tasks_blocked()
+        assert answers == ["queued start refused"]
+        await trio.sleep(3)
+        assert answers == ["queued start refused", "terminate"]
+
+
+@pytest.mark.conforms("CASE-72")
+async def test_child_that_ends_itself_while_being_stopped(autojump_clock, caplog):
+    """A child that returns in the tick in which it is stopped is no error for anybody."""
+
+    async def child():
+        await gate.wait()
+
+    async with Supervisor([], max_restarts=10_000) as sup:
+        for n in range(1000):
+            gate = trio.Event()
+            restart = ("permanent", "transient", "temporary")[n % 3]
+            await sup.start_child(ChildSpec(child, id="x", restart=restart))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(end_soon, gate)
+                try:
+                    await sup.terminate_child("x")
+                except UnknownChild:
+                    assert restart == "temporary"
+            if restart != "temporary":
+                assert [info.status for info in sup.children] == ["stopped"]
+                sup.delete_child("x")
+            assert sup.children == ()
+    assert {record.levelname for record in caplog.records} <= {"WARNING"}
+
+
+async def end_soon(gate):
+    gate.set()
+
+
+async def test_subscriber_may_call_back(autojump_clock, log):
+    """When a subscriber hears of an end, the tables are right: it may look, kill and ask."""
+    seen = []
+
+    def hear(event):
+        if isinstance(event, Ended) and event.process.name == "x":
+            seen.append([(info.id, info.status) for info in bench.sup.children])
+            bench["y"].kill()
+
+    async with running(log, "x y") as bench:
+        log.take()
+        with subscribe(hear):
+            await bench.fall("x")
+        assert seen == [[("x", "restarting"), ("y", "running")]]
+        assert sorted(log.take().split()) == ["+x", "+y", "-x:crashed", "-y:killed"]
