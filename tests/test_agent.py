@@ -536,6 +536,7 @@ async def test_cast_to_oneself(autojump_clock, path):
             agent.cast(same)
             await wait_all_tasks_blocked()
         await agent.update(casting)
+        await wait_all_tasks_blocked()  # while the cast waits, the mailbox is full
         assert await agent.get() == ("update", "cast")
 
 

@@ -566,7 +566,7 @@ async def test_kill_hurries_a_stop(autojump_clock, log, which):
         await root.wait()
         assert trio.current_time() == 3
     ends = log.take()
-    assert "?x -x:killed" in ends
+    assert ends.startswith("?x ") and "-x:killed" in ends
     assert ends.index("-x") < ends.index("-inner") < ends.index("-SUP")
 
 
@@ -761,7 +761,7 @@ async def test_cancelled_at_any_moment(autojump_clock, caplog, block):
         for name, same_home in zoo.asked:
             assert max(same_home) == name, (seed, name, same_home)
         checked += len(zoo.asked)
-    assert checked > 300
+    assert checked > 200
     assert observe() == ()
 
 

@@ -34,6 +34,10 @@ class Guests(Bell):
         self.isolated = GuestHome(owner, self)
         self.linked = LinkedGuestHome(owner, self)
 
+    def part(self) -> None:
+        """Let go of the homes, once all have left: they know this table, a cycle."""
+        del self.isolated, self.linked
+
     def __len__(self) -> int:
         return len(self._table)
 
@@ -67,6 +71,7 @@ class GuestHome(Home):
 
     def ended(self, process: Process, life: Life, exit: Exit) -> BaseException | None:
         """Take the task from the table."""
+        process._home = None
         self._guests.left(process)
         return None
 
@@ -83,6 +88,7 @@ class LinkedGuestHome(TaskHome):
 
     def ended(self, process: Process, life: Life, exit: Exit) -> BaseException | None:
         """Take the task from the table; fail the scope if it was ended from outside."""
+        process._home = None
         self._guests.left(process)
         return None if exit.reason == "normal" else Exited(process, exit)
 

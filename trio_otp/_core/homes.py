@@ -12,6 +12,7 @@ import trio
 
 from . import reports
 from .errors import Exited, NotRunning, StartFailed
+from .exits import NORMAL
 from .nursery import OwnNursery
 from .text import short
 from .waiting import until
@@ -89,7 +90,7 @@ class LinkedHome(Home):
 
 def unready(process: Process, exit: Exit) -> Exception:
     """Make the error of a start that ended, though not in failure, before it was ready."""
-    if exit.reason == "normal" and exit.detail is None:
+    if exit is NORMAL:
         return StartFailed(f"{short(process.name)} returned before it was ready", process.name)
     return NotRunning(f"{short(process.name)} declined to start: {exit}", process)
 

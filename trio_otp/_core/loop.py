@@ -209,6 +209,7 @@ class Loop(Home):
         for child in tuple(self._children.values()):
             self._answer(child)  # who waits for a stop that was broken off: it is down
             self._forget(child)
+        self.guests.part()
 
     def _forget(self, child: Child) -> None:
         self._children.pop(child.id, None)

@@ -88,7 +88,7 @@ class Backoff:
         try:
             grown = self.initial * self.factor ** (restart - 1)
         except OverflowError:
-            grown = math.inf
+            grown = math.inf if self.initial else 0.0
         delay = min(grown, self.maximum)
         return delay * (1 + self.jitter * random.uniform(-1, 1)) if self.jitter else delay
 

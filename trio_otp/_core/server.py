@@ -279,7 +279,7 @@ class Server(Process):
 
     async def _park(self, life: ServerLife, deadline: float) -> bool:
         life.sleeper = Sleeper()
-        life.idle = True
+        life.idle = life.asked is None  # whom nobody has asked to end meanwhile
         try:
             if deadline == math.inf:
                 await life.sleeper.park()

@@ -48,7 +48,7 @@ class Timers(Generic[K]):
     def take_due(self, now: float) -> list[K]:
         """Take out the keys whose deadline has come, earliest first."""
         due: list[K] = []
-        while self.next_at() <= now:
+        while self.next_at() <= now and self._heap:
             _, _, key = heapq.heappop(self._heap)
             del self._at[key]
             due.append(key)
