@@ -8,6 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import itertools
@@ -54,7 +55,11 @@ def trimmed(error: E) -> E:
 
 
 def _is_ours(entry: TracebackType) -> bool:
-    module: str = entry.tb_frame.f_globals.get("__name__", "")
+    return _belongs_to_us(entry.tb_frame)
+
+
+def _belongs_to_us(frame: FrameType) -> bool:
+    module: str = frame.f_globals.get("__name__", "")
     return module.startswith(_PACKAGE)
 
 
@@ -88,13 +93,19 @@ def forget_locals(error: BaseException) -> None:
         one.__dict__[_CLEARED] = True
         entry = one.__traceback__
         while entry is not None:
-            frame, entry = entry.tb_frame, entry.tb_next
-            if _is_suspended(frame):
-                continue
-            try:
-                frame.clear()
-            except RuntimeError:
-                continue  # it is running
+            _clear(entry.tb_frame)
+            # A function that was called, not awaited, knows the frame that called it.
+            caller = entry.tb_frame.f_back
+            while caller is not None and _belongs_to_us(caller):
+                _clear(caller)
+                caller = caller.f_back
+            entry = entry.tb_next
+
+
+def _clear(frame: FrameType) -> None:
+    if not _is_suspended(frame):
+        with contextlib.suppress(RuntimeError):  # it is running
+            frame.clear()
 
 
 def _is_suspended(frame: FrameType) -> bool:

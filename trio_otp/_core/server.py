@@ -385,7 +385,7 @@ class Server(Process):
             try:
                 await self._crashed_at_once(life, crash)
             finally:
-                del crash
+                del crash, self, life  # the user's frame knows this one, and the error that
         life.idle = life.asked is None  # it may have killed the server
         if type(result) is _COROUTINE:
             return await self._finish_in_turn(life, step, fn, result, limit)
