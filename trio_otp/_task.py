@@ -340,10 +340,8 @@ class Task(Job, Generic[T_co]):
         )
         given_up = {} if in_time else await _given_up(waited, on_timeout)
         await _unless_it_failed_us(*waited)
-        return [
-            (task, task._result() if task._is_over() and task not in given_up else given_up.get(task))
-            for task in waited
-        ]
+        over = {task: task._result() for task in waited if task._is_over()}
+        return [(task, (over | given_up).get(task)) for task in waited]
 
     # --- streams ---------------------------------------------------------------------------
 

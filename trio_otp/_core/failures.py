@@ -199,16 +199,22 @@ def _frameless(error: E) -> E:
     twins: dict[int, Any] = {id(one): clone(one) for one in found}
     for one in reversed(found):  # members before their group, which cannot exchange them
         if members := _inside(one):
-            twin = BaseExceptionGroup.__new__(type(one), one.message, [twins[id(m)] for m in members])
-            twin.__dict__.update(twins[id(one)].__dict__)
-            twins[id(one)] = twin
+            twins[id(one)] = _regrouped(twins[id(one)], [twins[id(member)] for member in members])
     for one in found:
         if (twin := twins[id(one)]) is not one:
             for name in ("__cause__", "__context__"):
                 _set(twin, name, twins.get(id(getattr(one, name))))
             _set(twin, "__suppress_context__", one.__suppress_context__)
             _set(twin, "__traceback__", None)
-    return twins[id(error)]
+    copy: E = twins[id(error)]
+    return copy
+
+
+def _regrouped(group: Any, members: list[BaseException]) -> Any:
+    kind: Any = type(group)
+    other: Any = BaseExceptionGroup.__new__(kind, group.message, members)
+    other.__dict__.update(group.__dict__)
+    return other
 
 
 def guarded(error: Exception) -> Exception:

@@ -184,6 +184,7 @@ class Block(LinkedHome):
         except BaseException:
             self._process._home = None
             raise
+        life = None
         try:
             life = self._process._spawn(nursery)
             await until(lambda: life.ready or life.exit is not None, self._process)
@@ -194,7 +195,7 @@ class Block(LinkedHome):
         except BaseException as error:
             if not await self.close(type(error), error, error.__traceback__):
                 raise
-        if not life.ready:  # it failed: its error leaves by our nursery
+        if life is None or not life.ready:  # it failed: its error leaves by our nursery
             await self.close(None, None, None)
 
     @trio.lowlevel.enable_ki_protection

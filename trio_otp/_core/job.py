@@ -46,7 +46,7 @@ class Job(Process, restart="temporary"):
 
     @classmethod
     @trio.lowlevel.enable_ki_protection
-    def _launch(  # noqa: PLR0917  # the hot path: keywords cost
+    def _launch(  # noqa: PLR0915, PLR0917  # the hot path: keywords and calls cost
         cls,
         nursery: trio.Nursery,
         home: Home,

@@ -85,10 +85,10 @@ class Call(Sleeper):
             self.begun.close()
             self.begun = None
 
-    def _give_up(self, reason: object) -> trio.lowlevel.Abort:
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
         if self.stage == "queued":
             self.withdraw()  # now: the server may run before whoever waits for it does
-        return super()._give_up(reason)
+        return super()._give_up(_)
 
 
 Cast: TypeAlias = "tuple[Step, Callable[..., Any], tuple[Any, ...]]"
@@ -383,7 +383,7 @@ class Server(Process):
             crash = error
         if crash is not None:
             try:
-                await self._crashed_at_once(life, crash)
+                return await self._crashed_at_once(life, crash)
             finally:
                 del crash, self, life  # the user's frame knows this one, and the error that
         life.idle = life.asked is None  # it may have killed the server
