@@ -1,5 +1,9 @@
 """Supervisor: requests about single children, and what meets them halfway."""
 
+import logging
+import math
+import random
+from collections import Counter
 from contextvars import ContextVar
 
 import pytest
@@ -10,10 +14,12 @@ from helpers_supervisor import Boom, idle, recording, running
 from trio_otp import (
     Agent,
     AlreadyRunning,
+    Backoff,
     CalledItself,
     ChildSpec,
     DuplicateChild,
     Ended,
+    Ignore,
     NotRunning,
     RestartsExhausted,
     StartFailed,
@@ -597,3 +603,88 @@ async def test_subscriber_may_call_back(autojump_clock, log):
             await bench.fall("x")
         assert seen == [[("x", "restarting"), ("y", "running")]]
         assert sorted(log.take().split()) == ["+x", "+y", "-x:crashed", "-y:killed"]
+
+
+# --- requests at random -------------------------------------------------------------------------
+
+ANSWERS = (StartFailed, UnknownChild, DuplicateChild, AlreadyRunning)
+
+
+class Crowd:
+    """Askers that start, terminate, restart and delete children which fall, fail and dawdle."""
+
+    def __init__(self, seed):
+        self.rand = random.Random(seed)
+        self.alive = Counter()
+        options = {"max_restarts": 10_000, "name": f"crowd{seed}"}
+        strategy = self.rand.choice(["one_for_one", "one_for_all", "rest_for_one"])
+        together = self.rand.random() < 0.3
+        self.sup = Supervisor([], strategy=strategy, stop_together=together, **options)
+
+    async def child(self, id, calm, *, task_status):
+        self.alive[id] += 1
+        assert self.alive[id] == 1, "two lives at once"
+        try:
+            await trio.sleep(self.rand.choice([0, 0, 1]))
+            if not calm.is_set() and self.rand.random() < 0.2:
+                raise Ignore if self.rand.random() < 0.5 else Boom
+            task_status.started()
+            with trio.move_on_after(self.rand.choice([0.5, 2, 9])):
+                await calm.wait()
+                await trio.sleep_forever()
+            if not calm.is_set() and self.rand.random() < 0.7:
+                raise Boom
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self.rand.choice([0, 0, 0.5]))
+            self.alive[id] -= 1
+
+    async def ask(self, calm):
+        for _ in range(12):
+            id = self.rand.choice("abc")
+            verb = self.rand.choice(["start", "start", "terminate", "restart", "delete"])
+            with trio.move_on_after(self.rand.choice([0, 0.2, math.inf])):
+                try:
+                    await self.request(verb, id, calm)
+                except ANSWERS:
+                    pass
+            await trio.sleep(self.rand.choice([0, 0, 0.3, 1]))
+
+    async def request(self, verb, id, calm):
+        if verb == "start":
+            restart = self.rand.choice(["permanent", "transient", "temporary"])
+            backoff = self.rand.choice([None, Backoff(0.3)])
+            timeout = self.rand.choice([None, 0.5])
+            await self.sup.start_child(
+                ChildSpec(self.child, id, calm, id=id, restart=restart, backoff=backoff,
+                          start_timeout=timeout)
+            )  # fmt: skip
+        elif verb == "delete":
+            self.sup.delete_child(id)
+        else:
+            await getattr(self.sup, f"{verb}_child")(id)
+
+
+async def test_requests_at_random(autojump_clock, caplog):
+    """Whatever is asked while children fall, fail and dawdle: all is answered, and the tables are true."""
+    caplog.set_level(logging.CRITICAL, "trio_otp")
+    for seed in range(60):
+        await one_crowd(seed)
+
+
+async def one_crowd(seed):
+    crowd = Crowd(seed)
+    with trio.fail_after(1000):
+        async with crowd.sup as sup:
+            calm = trio.Event()
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(crowd.ask, calm)
+            calm.set()
+            await trio.sleep(100)
+            for info in sup.children:
+                assert info.status in ("running", "stopped"), (seed, info)
+                assert crowd.alive[info.id] == (info.status == "running"), (seed, info)
+            assert sum(crowd.alive.values()) == sum(i.status == "running" for i in sup.children)
+            await sup.start_child(ChildSpec(idle, id="last"))
+    assert not +crowd.alive, seed

@@ -567,7 +567,7 @@ async def test_kill_hurries_a_stop(autojump_clock, log, which):
         assert trio.current_time() == 3
     ends = log.take()
     assert ends.startswith("?x ") and "-x:killed" in ends
-    assert ends.index("-x") < ends.index("-inner") < ends.index("-SUP")
+    assert ends.index("-x:killed") < ends.index("-inner") < ends.index("-SUP")
 
 
 async def test_killed_child_comes_back(autojump_clock, log):

@@ -7,11 +7,10 @@ import math
 import pytest
 import trio
 from outcome import Error, Value
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from helpers_stream import collect, identity, sleep, take, tasks, values
-from helpers_task import told
-from trio_otp import Task, TaskSupervisor, current_process
+from trio_otp import NotRunning, Task, TaskSupervisor, current_process, observe
 
 # --- what comes out ----------------------------------------------------------------------
 
@@ -130,6 +129,17 @@ async def test_entered_twice_at_once(stream):
         assert [outcome async for outcome in outcomes] == [Value(1), Value(2)]
 
 
+async def test_each_wait_is_a_checkpoint(autojump_clock, stream):
+    """Asking for an outcome is a checkpoint, also if it is there already, and at the end."""
+    async with stream([1, 2], identity) as outcomes:
+        await anext(outcomes)
+        await wait_all_tasks_blocked()
+        with assert_checkpoints():
+            assert await anext(outcomes) == Value(2)
+        with assert_checkpoints():
+            assert await anext(outcomes, None) is None
+
+
 async def test_iterating_after_the_block():
     """Once the block has been left, the iterator says so instead of starting anything."""
     async with Task.async_stream(range(9), identity, max_concurrency=1) as outcomes:
@@ -162,7 +172,8 @@ async def test_built_here_consumed_there(stream):
 
 async def chain_of_askers(item):
     process = current_process()
-    return process._asked_by if process else None
+    assert process is not None
+    return observe(process).asked_by
 
 
 async def nested(item):
@@ -491,6 +502,5 @@ async def test_supervisor_that_does_not_run(form):
     """A stream of a supervisor that does not run fails at its first item with NotRunning."""
     stream = getattr(TaskSupervisor(name="gone"), form)
     async with stream([1], identity) as outcomes:
-        with pytest.raises(Exception, match="gone") as caught:
+        with pytest.raises(NotRunning, match="gone"):
             await anext(outcomes)
-    assert told(caught.value).__name__ == "NotRunning"

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import weakref
 
 import pytest
 import trio
@@ -454,25 +455,25 @@ class Load:
         self.alive.remove(self.seconds)
 
 
-async def carry(load):
-    await trio.sleep(load.seconds)
-    if load.seconds == 2:
-        raise ValueError(load.seconds)
-    return load
-
-
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 9])
 async def test_memory(autojump_clock, nolink, caplog, count):
     """Once its block is left a stream holds nothing, and no collector is needed for that."""
 
     async def consume():
+        async def carry(load):
+            await trio.sleep(load.seconds)
+            if load.seconds == 2:
+                raise ValueError(load.seconds)
+            return load
+
+        functions.append(weakref.ref(carry))
         items = (Load(seconds, alive) for seconds in (1, 2, 9, 4, 30))
         options = {"on_timeout": "kill_task", "zip_input_on_exit": True}
         async with nolink(items, carry, **options) as outcomes:
             for _ in range(count):
                 await anext(outcomes, None)
 
-    alive = []
+    alive, functions = [], []
     gc.collect()
     gc.disable()
     try:
@@ -480,6 +481,7 @@ async def test_memory(autojump_clock, nolink, caplog, count):
         caplog.clear()
         await trio.lowlevel.checkpoint()
         assert alive == []
+        assert functions[0]() is None
     finally:
         gc.enable()
 
@@ -488,7 +490,7 @@ async def test_memory_of_a_long_run(nolink):
     """While a stream runs it holds only what runs or waits to be given."""
     alive = []
     items = (Load(0.0, alive) for _ in range(500))
-    async with nolink(items, carry, max_concurrency=3, max_buffered=8) as outcomes:
+    async with nolink(items, identity, max_concurrency=3, max_buffered=8) as outcomes:
         async for outcome in outcomes:
             del outcome
             assert len(alive) <= 8 + 1  # the input itself holds the one it gave last

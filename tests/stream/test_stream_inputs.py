@@ -189,6 +189,28 @@ async def test_input_fails_uncaught(autojump_clock, stream, watch, streaming):
 
 
 @both_inputs
+async def test_input_fails_for_two_consumers(autojump_clock, nolink, watch, streaming):
+    """If two tasks iterate, one of them gets the input's error, and the other the end."""
+    ends = []
+
+    async def consume(outcomes):
+        try:
+            await pour(outcomes, [])
+            ends.append("end")
+        except OSError as error:
+            ends.append(error.args)
+
+    items = failing(watch, streaming, OSError("disk"))
+    async with (
+        nolink(items, watch.sleep, 3, timeout=99) as outcomes,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(consume, outcomes)
+        nursery.start_soon(consume, outcomes)
+    assert sorted(ends, key=str) == [("disk",), "end"]
+
+
+@both_inputs
 async def test_wait_for_the_error_is_cancelled(autojump_clock, stream, watch, streaming):
     """A wait that is cancelled while the items end does not lose the input's error."""
     items = failing(watch, streaming, OSError("disk"))
