@@ -118,7 +118,7 @@ async def test_who_waits_for_whom(autojump_clock):
         a, b = observe(first), observe(second)
         assert (a.waiting_for, b.waiting_for) == (second, first)
         assert a.current == b.current == (ask.__qualname__, 0)
-        assert "second (agent, running, calling first)" in format_tree()
+        assert "second (agent, running, mailbox 1, calling first)" in format_tree()
         nursery.cancel_scope.cancel()
 
 

@@ -625,14 +625,16 @@ class Crowd:
         self.alive[id] += 1
         assert self.alive[id] == 1, "two lives at once"
         try:
-            await trio.sleep(self.rand.choice([0, 0, 1]))
-            if not calm.is_set() and self.rand.random() < 0.2:
-                raise Ignore if self.rand.random() < 0.5 else Boom
+            if not calm.is_set():
+                await trio.sleep(self.rand.choice([0, 0, 1]))
+                if self.rand.random() < 0.2:
+                    raise Ignore if self.rand.random() < 0.5 else Boom
             task_status.started()
             with trio.move_on_after(self.rand.choice([0.5, 2, 9])):
                 await calm.wait()
+            if calm.is_set():
                 await trio.sleep_forever()
-            if not calm.is_set() and self.rand.random() < 0.7:
+            if self.rand.random() < 0.7:
                 raise Boom
         finally:
             with trio.CancelScope(shield=True):

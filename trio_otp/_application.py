@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 import trio
 
 from ._core import options, reports
+from ._core.job import coroutine_of
 from ._core.nursery import OwnNursery
 from ._supervisor import Supervisor
 
@@ -100,7 +101,7 @@ async def _program(root: Supervisor, main: Any, args: tuple[Any, ...]) -> Any:
                 await nursery.start(_obey_signals, root, scope, caught)
             try:
                 async with root:
-                    value = await (main(*args) if main is not None else root.wait())
+                    value = await (root.wait() if main is None else coroutine_of(main, args))
             except Exception as error:
                 if not caught:
                     raise

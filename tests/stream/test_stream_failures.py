@@ -1,8 +1,10 @@
 """Streams: items that fail, are late, or are ended from outside."""
 
+import contextlib
 import gc
 import math
 import weakref
+from typing import ClassVar
 
 import pytest
 import trio
@@ -443,6 +445,16 @@ async def test_shutdown_option_is_not_for_leaving(autojump_clock, stream):
 # --- memory ------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def collector_off():
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 class Load:
     """Something whose end can be noticed."""
 
@@ -474,16 +486,57 @@ async def test_memory(autojump_clock, nolink, caplog, count):
                 await anext(outcomes, None)
 
     alive, functions = [], []
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_off():
         await consume()
         caplog.clear()
         await trio.lowlevel.checkpoint()
         assert alive == []
         assert functions[0]() is None
-    finally:
-        gc.enable()
+
+
+class Failure(Exception):
+    """Noted, when it is made, by a weak reference in its class."""
+
+    made: ClassVar = []
+
+    def __init__(self):
+        self.made[:] = [weakref.ref(self)]
+
+
+async def fail_if(item):
+    await trio.sleep(1)
+    if item:
+        raise Failure
+
+
+def two_items(who):
+    yield 0
+    yield who == "item"
+    if who == "input":
+        raise Failure
+
+
+async def two_items_async(who):
+    for item in two_items(who):
+        yield item
+
+
+async def fail_because_of(who, stream):
+    async with stream as outcomes:
+        async for _ in outcomes:
+            if who == "consumer":
+                raise Failure
+
+
+@pytest.mark.parametrize("items", [two_items, two_items_async])
+@pytest.mark.parametrize("who", ["consumer", "item", "input"])
+async def test_memory_of_what_leaves(autojump_clock, linked, who, items):
+    """An error that left a block is free once it is handled, without the collector."""
+    with collector_off():
+        with contextlib.suppress(Failure):
+            await fail_because_of(who, linked(items(who), fail_if))
+        await trio.lowlevel.checkpoint()
+        assert Failure.made[0]() is None
 
 
 async def test_memory_of_a_long_run(nolink):

@@ -13,6 +13,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -29,6 +30,7 @@ from .errors import (
     NotRunning,
     RestartsExhausted,
     StartFailed,
+    UnknownChild,
 )
 from .exits import IGNORED, KILLED, SHUTDOWN, Exit
 from .guests import Guests
@@ -353,6 +355,8 @@ class Loop(Home):
             self._answer(child, error)
             if starting or child.doomed:
                 self._forget(child)
+            else:
+                self._forsake(child)
         elif self._unready:
             self._leaving = error
         else:
@@ -385,7 +389,7 @@ class Loop(Home):
             self._answer(child)
         elif was == "stopping" and child.failure is None:
             self._on_stopped(child)
-        elif was != "up" and exit is IGNORED:
+        elif was != "up" and exit is IGNORED and child.failure is None:
             self._on_ignored(child)
         elif was != "up":
             self._start_failed(child, exit)
@@ -396,6 +400,8 @@ class Loop(Home):
         if child.asker is not None and child.asker.verb == "terminate":
             self._answer(child)
         if child not in self._to_start:
+            gone = StartFailed(f"{self._path_of(child)} was dropped by a group restart", child.id)
+            self._answer(child, gone)
             self._down_for_good(child)
 
     def _on_fall(self, child: Child, exit: Exit) -> None:
@@ -447,8 +453,11 @@ class Loop(Home):
         order = list(self._children.values())
         places = restarts.bounced(self._rules.strategy, len(order), order.index(fallen))
         members = [order[place] for place in places]
+        earlier = self._held and not {*self._to_start} <= {*members}
         for child in members:
             child.doomed |= child.restart == "temporary"
+            if child.asker is None:
+                child.failure = None  # a start that is timing out is part of this restart now
             if child.alive:
                 self._to_stop.add(child)
             elif child.doomed:
@@ -458,9 +467,9 @@ class Loop(Home):
         for child in self._to_start:
             if not child.alive:
                 child.process._status = "restarting"
-        if not at_once:
-            self._held = True
-            self._timers.set(None, at)
+        if not earlier:  # else these wait with a group that has a delay already
+            self._held = not at_once
+            self._timers.set(None, at if self._held else math.inf)
 
     def _give_up(self, child: Child, exit: Exit) -> None:
         self._closing = True  # promises end here, before anybody can look
@@ -543,17 +552,20 @@ class Loop(Home):
     def _serve_one(self, request: Request) -> None:
         child = request.child
         try:
+            if request.verb == "start":
+                self.admit(child)
+            elif self._children.get(child.id) is not child:
+                raise UnknownChild(f"{self._owner!r} has no child {short(child.id)} any more")
             if request.verb == "terminate":
                 self._terminate(child)
             else:
-                if request.verb == "start":
-                    self.admit(child)
                 self._refuse_if_not_down(child)
                 self._start(child)
         except Exception as error:
             self._answer(child, error)
 
     def _terminate(self, child: Child) -> None:
+        child.failure = None
         if child.alive:
             self._to_stop.add(child)
             self._stop(child)
@@ -574,14 +586,26 @@ class Loop(Home):
 
     def _on_left(self, request: Request) -> None:
         child = request.child
-        if child.asker is not request or request.verb == "terminate":
+        if self._closing or request.verb == "terminate":
+            return
+        if child.asker is not request:
+            self._undo(request)
             return
         child.failure = NotRunning(f"the start of {self._path_of(child)} was abandoned")
+        if child in self._to_start:
+            self._to_start.remove(child)
         if child.state == "starting":
             self._stop(child)
-        elif child in self._to_start:
-            self._to_start.remove(child)
+        elif not child.alive:
             self._start_failed(child, IGNORED)
+
+    def _undo(self, request: Request) -> None:
+        """Stop a child that became ready in the very moment in which its asker left."""
+        child = request.child
+        granted = request.settled and request.error is None
+        if granted and self._children.get(child.id) is child:
+            child.doomed |= request.verb == "start"
+            self._terminate(child)
 
     # --- plain looks and changes -----------------------------------------------------------
 
