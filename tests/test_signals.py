@@ -80,7 +80,8 @@ def test_interrupt(program, how, state):
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert "ExceptionGroup" not in errors
     assert running.lines.count("start a") == 1
-    assert ("asked" in running.lines) == (state == "trap")
+    if how == "run":  # without it, the interrupt may come up in the child itself
+        assert ("asked" in running.lines) == (state == "trap")
 
 
 @pytest.mark.parametrize("state", ["idle", "delay", "start"])

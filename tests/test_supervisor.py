@@ -785,6 +785,24 @@ async def test_group_waits_for_the_delay_of_the_one_that_fell(autojump_clock, lo
         assert log.take() == "+a +b +c"
 
 
+async def test_group_of_a_second_fall_goes_by_its_own_delay(autojump_clock, log):
+    """If one before a waiting group falls, its whole group starts by its delay; one behind waits too."""
+    async with running(log, "a", strategy="rest_for_one", max_restarts=9) as bench:
+        await bench.sup.start_child(bench.spec("c", backoff=Backoff(10)))
+        log.take()
+        await bench.fall("c")
+        await bench.fall("a")
+        assert log.take() == "-c:crashed -a:crashed +a +c"
+        await bench.fall("c")
+        await bench.sup.start_child(bench.spec("z"))
+        log.take()
+        await bench.fall("z")
+        await trio.sleep(19)
+        assert log.take() == "-z:crashed"
+        await trio.sleep(2)
+        assert log.take() == "+c +z"
+
+
 @pytest.mark.conforms("OBS-12")
 async def test_fall_during_another_ones_delay(autojump_clock, log):
     """A delay belongs to one child: others fall and come back meanwhile, and do not prolong it."""

@@ -5,6 +5,7 @@ import math
 import random
 from collections import Counter
 from contextvars import ContextVar
+from functools import partial
 
 import pytest
 import trio
@@ -446,18 +447,122 @@ async def test_queued_start_whose_asker_left_never_runs(autojump_clock, log):
         assert bench.which() == "first"
 
 
-async def test_askers_that_leave_at_any_moment(autojump_clock, log):
-    """However early an asker is cancelled, the child is either there, ready, or gone for good."""
-    for checkpoints in range(12):
-        async with running(log) as bench:
-            with trio.CancelScope() as scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(bench.sup.start_child, bench.spec("x"))
-                    for _ in range(checkpoints):
-                        await trio.lowlevel.checkpoint()
-                    scope.cancel()
-            await bench.sup.start_child(bench.spec("y"))
-            assert bench.which() in ("y", "x y")
+@pytest.mark.parametrize("verb", ["start", "restart"])
+async def test_askers_that_leave_at_any_moment(autojump_clock, log, verb):
+    """However an asker is cancelled, it has its child if it got the answer, and else there is none."""
+    got = 0
+    for checkpoints in range(9):
+        for _ in range(20):
+            async with running(log) as bench:
+                spec = bench.spec("x")
+                if verb == "restart":
+                    await bench.sup.start_child(spec)
+                    await bench.sup.terminate_child("x")
+                ask = partial(bench.sup.start_child, spec)
+                if verb == "restart":
+                    ask = partial(bench.sup.restart_child, "x")
+                answered = await cancelled_after(checkpoints, ask)
+                await wait_all_tasks_blocked()
+                there = "x" if answered else "" if verb == "start" else "(x)"
+                assert bench.which() == there
+                got += answered
+    assert 0 < got < 180
+
+
+async def cancelled_after(checkpoints, ask):
+    """Cancel a request after so many checkpoints; say whether it was answered before."""
+    answers = []
+
+    async def asker():
+        answers.append(await ask())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asker)
+        for _ in range(checkpoints):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    return bool(answers)
+
+
+# --- requests that overtake one another --------------------------------------------------------
+
+
+async def test_request_about_a_child_that_is_gone_meanwhile(autojump_clock, log):
+    """A request that was queued when its child was forgotten does not touch the next of that id."""
+    async with running(log) as bench, trio.open_nursery() as nursery:
+        await bench.sup.start_child(bench.spec("x/temporary", grace=1))
+        log.take()
+        nursery.start_soon(bench.sup.terminate_child, "x")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(bench.sup.start_child, bench.spec("x"))
+        refused = partial(raises, UnknownChild, bench.sup.terminate_child, bench["x"])
+        nursery.start_soon(refused)
+        await trio.sleep(2)
+        assert log.take() == "?x -x:shutdown +x"
+        assert bench.which() == "x"
+
+
+async def raises(error, request, *args):
+    with pytest.raises(error):
+        await request(*args)
+
+
+async def test_restart_of_a_child_that_is_deleted_meanwhile(autojump_clock, log):
+    """A queued restart_child of a child that somebody deletes is refused when its turn comes."""
+    async with running(log, "x y") as bench, trio.open_nursery() as nursery:
+        await bench.sup.terminate_child("x")
+        nursery.start_soon(bench.sup.start_child, Slow(5).spec())
+        await wait_all_tasks_blocked()
+        nursery.start_soon(raises, UnknownChild, bench.sup.restart_child, "x")
+        await wait_all_tasks_blocked()
+        bench.sup.delete_child("x")
+        await trio.sleep(6)
+        assert bench.which() == "y slow"
+
+
+@pytest.mark.parametrize(("leaves", "cleaned"), [(4, [5]), (4.5, [5]), (5.5, [5, 6.5])])
+async def test_asker_that_leaves_during_a_group_restart(autojump_clock, log, leaves, cleaned):
+    """A start that is abandoned while a group restart bounces the child is forgotten all the same."""
+    slow, scope = Slow(10, cleanup=1), trio.CancelScope()
+
+    async def ask():
+        with scope:
+            await bench.sup.start_child(slow.spec())
+
+    async with running(log, "a", strategy="one_for_all") as bench, trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.sleep(4)
+        await bench.fall("a")
+        await trio.sleep(leaves - 4)
+        scope.cancel()
+        await trio.sleep(20)
+        assert bench.which() == "a"
+        assert slow.cleaned == cleaned
+
+
+async def test_temporary_child_dropped_while_it_starts(autojump_clock, log):
+    """A group restart drops a temporary child that is being started, and its asker is told."""
+    async with running(log, "a", strategy="one_for_all") as bench, trio.open_nursery() as nursery:
+        ask = partial(raises, StartFailed, bench.sup.start_child)
+        nursery.start_soon(ask, Slow(10).spec(restart="temporary"))
+        await trio.sleep(4)
+        await bench.fall("a")
+        assert bench.which() == "a"
+    assert trio.current_time() == 4
+
+
+async def test_terminating_a_restart_that_is_timing_out(autojump_clock, log):
+    """A child whose restart took too long can be terminated while it cleans up, without an error."""
+    slow = Slow(0, cleanup=3)
+    async with running(log) as bench:
+        await bench.sup.start_child(slow.spec(start_timeout=1))
+        slow.seconds = math.inf
+        bench["slow"].kill()
+        await trio.sleep(4.5)
+        assert (bench["slow"].status, len(slow.starts)) == ("stopping", 2)
+        await bench.sup.terminate_child("slow")
+        assert trio.current_time() == 7
+        assert bench.which() == "(slow)"
 
 
 # --- requests that meet the end ------------------------------------------------------------------

@@ -10,8 +10,8 @@ from functools import partial
 
 import pytest
 import trio
-from outcome import Error, Value
-from trio.testing import Sequencer, wait_all_tasks_blocked
+from outcome import Value
+from trio.testing import wait_all_tasks_blocked
 
 from helpers_task import (
     attempt,
@@ -783,7 +783,7 @@ async def test_terminate(autojump_clock, sup, start):
 
 @pytest.mark.conforms("TSUP-051")
 async def test_terminated_permanent_child_stays_down(autojump_clock, sup):
-    """Terminating overrules the restart type, also between two lives of a failing child."""
+    """Terminating overrules the restart type."""
     process = sup.start_child(idle, restart="permanent")
     await sup.terminate_child(process)
     await trio.sleep(10)
@@ -932,23 +932,23 @@ async def bring_to_an_end(how, started):
         contextlib.suppress(ZeroDivisionError, RestartsExhausted, Exited),
         trio.CancelScope(deadline=1 if "cancelled" in how else float("inf")),
     ):
-            async with TaskSupervisor(max_restarts=0) as sup:
-                started.extend(start(sup, None, stubborn(2)) for start in NO_LINK.values())
-                started.append(sup.start_child(stubborn(2), restart="permanent"))
-                await trio.sleep(0 if how == "cancelled in peace" else 1)
-                match how:
-                    case "error":
-                        1 / 0  # noqa: B018
-                    case "stop":
-                        await sup.stop()
-                    case "kill":
-                        sup.kill()
-                        await trio.sleep_forever()
-                    case "crash":
-                        sup.start_child(raises, restart="permanent")
-                        await trio.sleep_forever()
-                    case "cancelled":
-                        await trio.sleep_forever()
+        async with TaskSupervisor(max_restarts=0) as sup:
+            started.extend(start(sup, None, stubborn(2)) for start in NO_LINK.values())
+            started.append(sup.start_child(stubborn(2), restart="permanent"))
+            await trio.sleep(0 if how == "cancelled in peace" else 1)
+            match how:
+                case "error":
+                    1 / 0  # noqa: B018
+                case "stop":
+                    await sup.stop()
+                case "kill":
+                    sup.kill()
+                    await trio.sleep_forever()
+                case "crash":
+                    sup.start_child(raises, restart="permanent")
+                    await trio.sleep_forever()
+                case "cancelled":
+                    await trio.sleep_forever()
     return sup
 
 
@@ -1021,23 +1021,23 @@ async def test_linked_scope_when_the_supervisor_ends_first(autojump_clock, how):
             contextlib.suppress(ZeroDivisionError, RestartsExhausted, Exited),
             trio.CancelScope() as scope,
         ):
-                async with TaskSupervisor(max_restarts=0) as sup:
-                    nursery.start_soon(linked, sup)
-                    await wait_all_tasks_blocked()
-                    if how == "cancelled in peace":
-                        scope.deadline = 1
-                    elif how == "cancelled":
-                        scope.cancel()
-                        await trio.sleep_forever()
-                    elif how == "error":
-                        1 / 0  # noqa: B018
-                    elif how == "kill":
-                        sup.kill()
-                    elif how == "crash":
-                        sup.start_child(raises, restart="transient")
-                        await trio.sleep_forever()
-                    else:
-                        await sup.stop()
+            async with TaskSupervisor(max_restarts=0) as sup:
+                nursery.start_soon(linked, sup)
+                await wait_all_tasks_blocked()
+                if how == "cancelled in peace":
+                    scope.deadline = 1
+                elif how == "cancelled":
+                    scope.cancel()
+                    await trio.sleep_forever()
+                elif how == "error":
+                    1 / 0  # noqa: B018
+                elif how == "kill":
+                    sup.kill()
+                elif how == "crash":
+                    sup.start_child(raises, restart="transient")
+                    await trio.sleep_forever()
+                else:
+                    await sup.stop()
     assert fates == [("killed" if how == "kill" else "shutdown", None)]
 
 
@@ -1212,23 +1212,25 @@ async def _terminate(sup, process):
 @pytest.mark.conforms("TSUP-053")
 async def test_task_ends_in_the_moment_of_the_stop(autojump_clock):
     """A task that ends in the tick of its supervisor's stop has its own end or the stop's, never none."""
-    reasons = set()
-    for _ in range(60):
-        seq = Sequencer()
-
-        async def task(seq=seq):
-            async with seq(0):
-                pass
-
+    seen = set()
+    for number in range(200):
+        go = trio.Event()
         async with TaskSupervisor() as sup, trio.open_nursery() as nursery:
-            handle = sup.async_nolink(task)
+            task = sup.async_nolink(_after, go, number % 8)
             await wait_all_tasks_blocked()
+            go.set()
             nursery.start_soon(sup.stop)
-        outcome = handle.last_exit
-        assert outcome is not None
-        reasons.add(outcome.reason)
-        assert isinstance(await handle.yield_(), Value | Error)
-    assert reasons <= {"normal", "shutdown"}
+        seen.add((task.last_exit.reason, told(await task.yield_())))
+        assert sup.children == ()
+    assert {("normal", "done"), ("shutdown", ("shutdown", None))} <= seen
+    assert seen <= {("normal", "done"), ("shutdown", "done"), ("shutdown", ("shutdown", None))}
+
+
+async def _after(event, ticks):
+    await event.wait()
+    for _ in range(ticks):
+        await trio.lowlevel.checkpoint()
+    return "done"
 
 
 async def test_nothing_is_kept(autojump_clock, no_log, sup):
@@ -1252,7 +1254,7 @@ async def test_nothing_is_kept(autojump_clock, no_log, sup):
         ]
         del big
         await sup.join()
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert [task() for task in started] == [None, None]
         assert gone() is None
     finally:

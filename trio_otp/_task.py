@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         AsyncIterator,
         Awaitable,
         Callable,
+        Coroutine,
         Generator,
         Iterable,
     )
@@ -405,11 +406,9 @@ class Task(Job, Generic[T_co]):
 
     # --- inside ----------------------------------------------------------------------------
 
-    async def _main(self, life: Life) -> Any:
+    def _body(self, life: Life) -> Coroutine[Any, Any, Any]:
         self._value = NOTHING  # a second run replaces the result of the first
-        if self._fn is None:
-            return await checked(self.main, self.main())
-        return await super()._main(life)
+        return checked(self.main, self.main()) if self._fn is None else super()._body(life)
 
     def _make_life(self, shield: bool) -> Life:
         if self._fn is None:

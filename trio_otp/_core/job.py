@@ -12,7 +12,7 @@ import trio
 
 from . import events, options
 from .life import Life
-from .process import NOTHING, NOTHING_GIVEN, Given, Looks, Process, asker, live
+from .process import NOTHING, NOTHING_GIVEN, Given, Looks, Process, asker, live, unprotected
 from .text import callable_name, short
 
 if TYPE_CHECKING:
@@ -107,11 +107,18 @@ class Job(Process, restart="temporary"):
     def _make_life(self, shield: bool) -> Life:
         return Life(shield, not takes_task_status(self._fn))
 
+    @trio.lowlevel.enable_ki_protection
     async def _main(self, life: Life) -> Any:
+        body = self._body(life)
+        try:
+            return await unprotected(body)
+        finally:
+            body.close()  # an interrupt may have come before its first step
+
+    def _body(self, life: Life) -> Coroutine[Any, Any, Any]:
         if life.ready:
-            return await coroutine_of(self._fn, self._args)
-        status = Readiness(self, life)
-        return await coroutine_of(self._fn, self._args, task_status=status)
+            return coroutine_of(self._fn, self._args)
+        return coroutine_of(self._fn, self._args, task_status=Readiness(self, life))
 
     def _claim(self, home: Home) -> None:
         if self._fn is ONE_LIFE:
