@@ -5,7 +5,7 @@ trap exits are), `-a:crashed` it is down and why. The supervisor itself is `SUP`
 """
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 
 import trio
@@ -126,7 +126,9 @@ class Bench:
     def spec(self, kid: str, **options: object) -> ChildSpec:
         name, *words = kid.split("/")
         traits = {key: options.pop(key) for key in ("grace", "leaves") if key in options}
-        probe = Probe(self.log, name, self._starts.get(name, ""), trap="plain" not in words, **traits)
+        probe = Probe(
+            self.log, name, self._starts.get(name, ""), trap="plain" not in words, **traits
+        )
         self.probes[name] = probe
         if restart := [word for word in words if word in RESTARTS]:
             options["restart"] = restart[0]
@@ -166,14 +168,10 @@ async def running(log: Log, kids: str = "", starts: dict[str, str] | None = None
         nursery.cancel_scope.cancel()
 
 
-async def held(
-    sup: Process, *, task_status: trio.TaskStatus = trio.TASK_STATUS_IGNORED
-) -> None:
+async def held(sup: Process, *, task_status: trio.TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
     """Run a supervisor that may give up."""
-    try:
+    with suppress(RestartsExhausted):
         await sup.run(task_status=task_status)
-    except RestartsExhausted:
-        pass
 
 
 async def idle() -> None:

@@ -1,12 +1,20 @@
-"""Events: what happens, told to whoever subscribed, felt by nobody."""
+"""Events: what subscribers hear, in which order, and that nothing they do is felt."""
 
+import gc
+import threading
+import weakref
+
+import attrs
 import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from helpers_task import attempt, later, raises, reaction
 from trio_otp import (
     Agent,
+    Backoff,
     CastDropped,
+    ChildSpec,
     Ended,
     GaveUp,
     Ready,
@@ -18,169 +26,356 @@ from trio_otp import (
     Task,
     TaskSupervisor,
     subscribe,
-    trap_exit,
 )
 from trio_otp._core import events
 
-
-async def fail():
-    raise ValueError("oops")
+idle = trio.sleep_forever
 
 
-def names(seen):
-    return [f"{type(event).__name__} {'/'.join(event.path)}" for event in seen]
+class Heard(list):
+    """Events as they were told, each as `path Kind`."""
+
+    def __call__(self, event):
+        self.append(event)
+
+    @property
+    def lines(self):
+        return [f"{'/'.join(event.path)} {type(event).__name__}" for event in self]
 
 
-async def test_life_of_a_tree(autojump_clock):
-    """Start, readiness and end of each process are told in the order in which they happen."""
-    seen = []
-    with subscribe(seen.append):
-        async with Supervisor([Agent(dict, name="a"), Agent(dict, name="b")], name="sup"):
+@pytest.fixture
+def heard():
+    heard = Heard()
+    with subscribe(heard):
+        yield heard
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left():
+    """Hold every test to leaving no subscriber behind."""
+    yield
+    assert events.ANY == []
+
+
+# --- what is told ----------------------------------------------------------------------------------
+
+
+async def test_life_of_a_tree(autojump_clock, heard):
+    """A tree tells of each start, readiness and end, in the order in which they happen."""
+    async with Supervisor([Agent(int, name="a"), TaskSupervisor(name="b")], name="root"):
+        pass
+    assert heard.lines == [
+        "root Started",
+        "root/a Started",
+        "root/a Ready",
+        "root/b Started",
+        "root/b Ready",
+        "root Ready",
+        "root/b Ended",
+        "root/a Ended",
+        "root Ended",
+    ]
+
+
+async def test_restart(autojump_clock, heard):
+    """A restart tells of the end, of the restart with its number, and of the new life, in this order."""
+    async with TaskSupervisor(name="sup") as sup:
+        lives = iter([ValueError("oops"), None])
+
+        async def child():
             await trio.sleep(1)
-    assert names(seen) == [
-        "Started sup", "Started sup/a", "Ready sup/a", "Started sup/b", "Ready sup/b", "Ready sup",
-        "Ended sup/b", "Ended sup/a", "Ended sup",
-    ]  # fmt: skip
-    assert [event.at for event in seen] == [0] * 6 + [1] * 3
-    assert {event.exit.reason for event in seen if isinstance(event, Ended)} == {"shutdown"}
+            if (error := next(lives)) is not None:
+                raise error
+
+        process = sup.start_child(child, restart="transient", name="c")
+    assert heard.lines == [
+        "sup Started",
+        "sup Ready",
+        *("sup/c Started", "sup/c Ready", "sup/c Ended", "sup/c Restarting"),
+        *("sup/c Started", "sup/c Ready", "sup/c Ended"),
+        "sup Ended",
+    ]
+    first_end, restart = heard[4], heard[5]
+    assert (first_end.exit.reason, str(first_end.exit.error)) == ("crashed", "oops")
+    assert (restart.process, restart.count, restart.delay, restart.at) == (process, 1, 0, 1)
+    assert restart.exit is first_end.exit
 
 
-async def test_tasks_tell_as_well(autojump_clock):
-    """So do tasks: linked ones, isolated ones, and the items of streams."""
+async def test_restart_with_a_delay(autojump_clock, heard):
+    """A delayed restart is told of when it is decided, with its delay."""
+    spec = ChildSpec(later, 1, id="c", restart="permanent", backoff=Backoff(2))
+    async with Supervisor([spec]):
+        await trio.sleep(3.5)
+    about = [(e.at, type(e)) for e in heard if e.path[-1] == "c"]
+    start = [Started, Ready]
+    kinds = [*start, Ended, Restarting, *start, Ended]
+    assert about == list(zip([0, 0, 1, 1, 3, 3, 3.5], kinds, strict=True))
+    (delay,) = [e.delay for e in heard if isinstance(e, Restarting)]
+    assert delay == 2
+
+
+async def test_giving_up(autojump_clock, heard):
+    """A supervisor that gives up says so before it stops the rest, with the error that it fails with."""
+    with pytest.raises(RestartsExhausted) as caught:
+        async with TaskSupervisor(name="sup", max_restarts=0) as sup:
+            sup.start_child(idle, name="other")
+            sup.start_child(raises, restart="permanent", name="c")
+    assert heard.lines[-4:] == ["sup/c Ended", "sup GaveUp", "sup/other Ended", "sup Ended"]
+    given_up = next(event for event in heard if isinstance(event, GaveUp))
+    assert given_up.error is caught.value
+
+
+async def test_late_stop(autojump_clock, heard):
+    """Who is late is told of once, with its limit."""
+
+    async def stubborn():
+        with trio.CancelScope(shield=True):
+            await trio.sleep(3)
+
+    async with TaskSupervisor(name="sup") as sup:
+        process = sup.start_child(stubborn, shutdown=1)
+        await wait_all_tasks_blocked()
+        await sup.stop()
+    (late,) = [event for event in heard if isinstance(event, StopLate)]
+    assert (late.process, late.limit, late.at) == (process, 1, 1)
+
+
+async def test_dropped_cast(autojump_clock, heard):
+    """Every cast that will not be done is told of: to a full mailbox, to one that ends, to none."""
+    agent = Agent(int, name="agent", mailbox=1, overflow="drop_newest")
+    agent.cast(abs)
+    async with agent:
+        agent.cast(abs)
+        agent.cast(abs)
+        agent.kill()
+        await attempt(trio.sleep_forever()) if False else None
+        with pytest.raises(Exception, match="killed"):
+            async with agent:  # refused: it has a home
+                pass
+    assert len([event for event in heard if isinstance(event, CastDropped)]) == 3
+
+
+@pytest.mark.parametrize("form", ["start_child", "async_nolink", "async_", "Task.async_"])
+async def test_tasks_of_every_form(autojump_clock, heard, form):
+    """A task tells of its start, readiness and end, in whichever way it was started."""
+    async with TaskSupervisor(name="sup") as sup, trio.open_nursery() as nursery:
+        match form:
+            case "start_child":
+                sup.start_child(later, 1)
+            case "async_nolink":
+                sup.async_nolink(later, 1)
+            case "async_":
+                sup.async_(nursery, later, 1)
+            case _:
+                Task.async_(nursery, later, 1)
+    path = "later" if form == "Task.async_" else "sup/later"
+    assert heard.lines[2:5] == [f"{path} Started", f"{path} Ready", f"{path} Ended"]
+
+
+async def test_frozen(autojump_clock, heard):
+    """An event is a frozen value."""
+    async with Task(later, 1):
+        pass
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        heard[0].path = ()
+
+
+async def test_tables_are_right_when_told(autojump_clock):
+    """When an event is told, the tables say already what it says."""
     seen = []
-    with subscribe(seen.append):
-        async with TaskSupervisor(name="jobs") as tasks, trio.open_nursery() as nursery:
-            Task.async_(nursery, trio.sleep, 1, name="linked")
-            Task.start_link(nursery, trio.sleep, 1, name="job")
-            tasks.start_child(trio.sleep, 1, name="child")
-            tasks.async_nolink(trio.sleep, 1, name="isolated")
-            tasks.async_(nursery, trio.sleep, 1, name="both")
-            async with Task.async_stream([1], trio.sleep) as results:
-                async for _ in results:
-                    pass
-    for kind in (Started, Ready, Ended):
-        found = {event.path[-1] for event in seen if type(event) is kind}
-        assert found == {"jobs", "linked", "job", "child", "isolated", "both", "sleep"}
+
+    def look(event):
+        if event.path == ("sup", "c"):
+            seen.append((type(event), event.process.status, len(sup.children)))
+
+    sup = TaskSupervisor(name="sup")
+    with subscribe(look):
+        async with sup:
+            sup.start_child(later, 1, name="c")
+    assert seen == [(Started, "running", 1), (Ready, "running", 1), (Ended, "stopped", 0)]
 
 
-async def test_restarts_and_giving_up(autojump_clock):
-    """A restart is told with its cause, delay and count; giving up with the error."""
-    seen = []
-    with subscribe(seen.append), pytest.raises(RestartsExhausted) as caught:
-        async with Supervisor([fail], max_restarts=1, name="sup"):
-            await trio.sleep_forever()
-    (again,) = [event for event in seen if isinstance(event, Restarting)]
-    assert (again.path, again.delay, again.count) == (("sup", "fail"), 0, 1)
-    assert isinstance(again.exit.error, ValueError)
-    (gave_up,) = [event for event in seen if isinstance(event, GaveUp)]
-    assert gave_up.process.name == "sup"
-    assert gave_up.error is caught.value
+# --- who is told -----------------------------------------------------------------------------------
 
 
-async def test_late_stop(autojump_clock):
-    """Who is not done in time is told of, with the limit."""
-
-    async def slow():
-        with trap_exit() as exiting:
-            await exiting.wait()
-            with trio.CancelScope(shield=True):
-                await trio.sleep(9)
-
-    seen = []
-    with subscribe(seen.append):
-        async with Supervisor([slow], name="sup"):
-            await trio.sleep(1)
-    (late,) = [event for event in seen if isinstance(event, StopLate)]
-    assert (late.path[-1], late.limit, late.at) == (slow.__qualname__, 5, 6)
+async def test_order_of_subscribers(autojump_clock):
+    """Subscribers are told in the order in which they subscribed, each of every event."""
+    told = []
+    with subscribe(lambda event: told.append(1)), subscribe(lambda event: told.append(2)):
+        async with Task(later, 1) as task:
+            await task.wait()
+    assert told == [1, 2] * 3
 
 
-async def test_dropped_casts(autojump_clock):
-    """A cast that will never be done is told of: to a full mailbox, and to nobody."""
-    agent = Agent(int, mailbox=1, overflow="drop_newest", name="agent")
-    seen = []
-    with subscribe(seen.append):
-        agent.cast(lambda n: n)
-        async with agent:
-            for _ in range(3):
-                agent.cast(lambda n: n + 1)
-            await trio.testing.wait_all_tasks_blocked()
-    assert names(event for event in seen if isinstance(event, CastDropped)) == [
-        "CastDropped agent", "CastDropped agent", "CastDropped agent",
-    ]  # fmt: skip
+async def test_closed(autojump_clock):
+    """A closed subscription hears nothing more; closing again does nothing."""
+    heard = Heard()
+    subscription = subscribe(heard)
+    async with Task(later, 1):
+        subscription.close()
+        subscription.close()
+    assert len(heard) == 2
 
 
-async def test_subscriber_that_raises(caplog):
-    """It is logged and told nothing more; nobody else feels it."""
-    others = []
+async def test_closed_by_another(autojump_clock):
+    """A subscriber that an earlier one closes does not even hear the event under way."""
+    heard = Heard()
+    with subscribe(lambda event: second.close()), subscribe(heard) as second:
+        async with Task(later, 1):
+            pass
+    assert heard == []
+
+
+async def test_subscribed_within(autojump_clock):
+    """One that subscribes while an event is told hears those that happen afterwards only."""
+    heard = Heard()
+    subscriptions = []
+
+    def handler(event):
+        if not subscriptions:
+            subscriptions.append(subscribe(heard))
+
+    with subscribe(handler):
+        async with Task(later, 1) as task:
+            await task.wait()
+    subscriptions[0].close()
+    assert [type(event) for event in heard] == [Ready, Ended]
+
+
+async def test_subscriber_that_raises(autojump_clock, caplog):
+    """One that raises is logged and dropped; the others, and the process, feel nothing."""
 
     def broken(event):
-        raise KeyError("in the subscriber")
+        raise ValueError("oops")
 
-    with subscribe(broken), subscribe(others.append):
-        async with Agent(dict):
-            pass
-    assert len(others) == 3
+    heard = Heard()
+    with subscribe(heard), subscribe(broken), subscribe(heard):
+        async with Task(later, 1) as task:
+            assert (await task.wait()).reason == "normal"
+    assert [type(event) for event in heard] == [Started, Started, Ready, Ready, Ended, Ended]
     (record,) = caplog.records
-    assert "broken raised it and is dropped" in record.getMessage()
+    assert "ValueError: oops was not raised: subscriber " in record.message
+    assert "broken raised it and is dropped" in record.message
 
 
-async def test_subscriber_may_call_back(autojump_clock):
-    """The tables are right when an event is told: a subscriber may start the next task from it."""
-    started = []
+async def test_subscriber_that_calls_back(autojump_clock):
+    """A handler may look, kill and start; all hear of what that causes after what caused it."""
+    first, second = Heard(), Heard()
 
-    def chain(event):
-        if isinstance(event, Ended) and event.process in started and len(started) < 5:
-            started.append(tasks.start_child(trio.sleep, 1))
+    def restarting(event):
+        first(event)
+        if isinstance(event, Started) and event.path == ("sup", "one"):
+            sup.start_child(later, 1, name="two")
+        if isinstance(event, Ready) and event.path == ("sup", "two"):
+            event.process.kill()
+        assert sup.children is not None
 
-    async with TaskSupervisor() as tasks:
-        with subscribe(chain):
-            started.append(tasks.start_child(trio.sleep, 1))
-            await tasks.join()
-    assert len(started) == 5
-    assert trio.current_time() == 5
-
-
-async def test_close():
-    """A closed subscription hears nothing; closing twice does nothing."""
-    seen = []
-    subscription = subscribe(seen.append)
-    subscription.close()
-    subscription.close()
-    async with Agent(dict):
-        pass
-    assert not seen
+    with subscribe(restarting), subscribe(second):
+        async with TaskSupervisor(name="sup") as sup:
+            sup.start_child(later, 3, name="one")
+    assert first.lines == second.lines
+    assert first.lines == [
+        *("sup Started", "sup Ready", "sup/one Started", "sup/one Ready"),
+        *("sup/two Started", "sup/two Ready", "sup/two Ended", "sup/one Ended", "sup Ended"),
+    ]
+    assert trio.current_time() == 3
 
 
+async def test_interrupt_in_a_handler(autojump_clock):
+    """An interrupt that a handler raises is not swallowed, and the events go on afterwards."""
+    heard = Heard()
+
+    def interrupted(event):
+        if isinstance(event, Ready):
+            raise KeyboardInterrupt
+
+    with subscribe(interrupted), subscribe(heard):
+        with pytest.raises(KeyboardInterrupt):
+            async with TaskSupervisor(name="sup") as sup:
+                sup.start_child(idle)
+        heard.clear()
+    with subscribe(heard):
+        async with Task(later, 1):
+            pass
+    assert heard.lines == ["later Started", "later Ready", "later Ended"]
+
+
+@pytest.mark.real
 def test_runs_do_not_hear_each_other():
-    """A subscription made in a run hears that run; one made outside hears all."""
-    everywhere, inside, kept = [], [], []
+    """Who subscribes inside a run hears that run only; who does outside hears all of them."""
+    inside = {"one": Heard(), "two": Heard()}
+    both = threading.Barrier(2)
 
-    async def listening():
-        kept.append(subscribe(inside.append))
-        async with Agent(dict):
+    async def main(name):
+        with subscribe(inside[name]):
+            await trio.to_thread.run_sync(both.wait)
+            async with Task(later, 0, name=name):
+                await trio.sleep(0)
+            await trio.to_thread.run_sync(both.wait)
+
+    outside = Heard()
+    with subscribe(outside):
+        threads = [threading.Thread(target=trio.run, args=(main, name)) for name in inside]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for name, heard in inside.items():
+        assert {event.path for event in heard} == {(name,)}
+        assert [type(event) for event in heard] == [Started, Ready, Ended]
+    assert {event.path for event in outside} == {("one",), ("two",)}
+    assert len(outside) == 6
+
+
+def test_subscription_left_by_a_finished_run():
+    """A subscription that a finished run left open hears nothing of the next."""
+    heard, left = Heard(), []
+
+    async def first():
+        left.append(subscribe(heard))
+
+    async def second():
+        async with Task(later, 1):
             pass
 
-    async def other():
-        async with Agent(dict):
-            pass
-
-    with subscribe(everywhere.append):
-        trio.run(listening)
-        trio.run(other)
-    kept[0].close()
-    assert (len(inside), len(everywhere)) == (3, 6)
+    for main in (first, second):
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    left[0].close()
+    assert heard == []
 
 
-async def test_no_subscriber_no_event(monkeypatch):
-    """Nothing is built while nobody listens."""
-    monkeypatch.setattr(events, "emit", lambda *_, **__: pytest.fail("an event was built"))
-    async with TaskSupervisor() as tasks, Agent(int) as agent:
-        tasks.start_child(fail)
-        agent.cast(lambda n: n)
-        await tasks.join()
-
-
-def test_handlers_are_checked():
+@pytest.mark.parametrize("handler", [None, 1, "x"])
+def test_wrong_handler(handler):
     """What cannot be called is refused at once."""
-    with pytest.raises(TypeError, match="handler must be a function of one event, got 1"):
-        subscribe(1)
+    with pytest.raises(TypeError, match="handler must be a function of one event"):
+        subscribe(handler)
+
+
+async def test_no_event_without_subscriber(autojump_clock, monkeypatch):
+    """Without a subscriber no event is even made."""
+    monkeypatch.setattr(events, "emit", None)
+    async with TaskSupervisor() as sup:
+        agent = Agent(int, mailbox=1, overflow="drop_newest")
+        agent.cast(abs)
+        sup.start_child(reaction(), shutdown=1)
+        process = sup.start_child(idle, restart="permanent")
+        await wait_all_tasks_blocked()
+        process.kill()
+        await wait_all_tasks_blocked()
+        assert process.last_exit.reason == "killed"
+        await sup.stop()
+
+
+async def test_nothing_is_kept(autojump_clock):
+    """Events keep no process once they were told."""
+    gc.collect()
+    gc.disable()
+    try:
+        with subscribe(lambda event: None):
+            async with TaskSupervisor() as sup:
+                gone = weakref.ref(sup.start_child(later, 1))
+                await sup.join()
+                await wait_all_tasks_blocked()
+                assert gone() is None
+    finally:
+        gc.enable()

@@ -683,9 +683,7 @@ AUTO = [
 ]  # fmt: skip
 
 
-@pytest.mark.conforms(
-    "SUP-134", "SUP-135", "SUP-136", "SUP-137", "SUP-138", "SUP-139"
-)
+@pytest.mark.conforms("SUP-134", "SUP-135", "SUP-136", "SUP-137", "SUP-138", "SUP-139")
 @pytest.mark.parametrize(("rule", "kids", "steps", "events", "after"), AUTO)
 async def test_auto_shutdown(autojump_clock, log, rule, kids, steps, events, after):
     """The end for good of significant children, and only that, ends their supervisor."""

@@ -74,7 +74,7 @@ def test_wrong_option(option, value, error):
         (lambda: None, TypeError, "process, a ChildSpec or an async function, got None"),
         (lambda: Task, TypeError, "got the class"),
         (lambda: idle(), TypeError, "got the coroutine object"),
-        (lambda: (lambda: None), ValueError, "give it an id="),
+        (lambda: lambda: None, ValueError, "give it an id="),
         (lambda: ChildSpec(idle, id=[]), TypeError, "id must be hashable"),
         (lambda: ChildSpec(5), TypeError, "start must be a function, got 5"),
         (lambda: ChildSpec(Agent(dict), 1), TypeError, "takes no arguments here"),
@@ -332,7 +332,7 @@ async def test_returning_before_ready(autojump_clock):
     """A child with a task_status that returns without using it has failed to start."""
 
     async def forgot(*, task_status):
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
 
     with pytest.raises(StartFailed, match="ended before it was ready: normal"):
         async with Supervisor([forgot]):
@@ -501,7 +501,7 @@ async def test_kept_cancelled_is_a_crash(autojump_clock):
         with trio.CancelScope() as scope:
             scope.cancel()
             try:
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
             except trio.Cancelled as error:
                 kept = error
         raise kept

@@ -377,6 +377,23 @@ async def test_isolated_failure(autojump_clock, sup, start):
         assert told(await process.yield_()) is ValueError
 
 
+async def test_group_of_the_users(autojump_clock, sup):
+    """A group that a task raised stays what it was, of the user's own type and the same object."""
+
+    class Several(ExceptionGroup):
+        pass
+
+    group = Several("several", [ValueError(), KeyError()])
+
+    async def failing():
+        raise group
+
+    task = sup.async_nolink(failing)
+    with pytest.raises(Several) as caught:
+        await task
+    assert caught.value is group
+
+
 @pytest.mark.conforms("TSUP-025", "TSUP-026")
 @each(AWAITABLE)
 @pytest.mark.parametrize(

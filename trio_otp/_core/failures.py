@@ -279,8 +279,8 @@ def without(error: BaseException, kinds: tuple[type[BaseException], ...]) -> Bas
     """Give what is left of an error without the leaves of some kinds."""
     if isinstance(error, kinds):
         return None
-    if not _inside(error):
-        return error
+    if not any(isinstance(leaf, kinds) for leaf in leaves(error)):
+        return error  # as it is: a split makes another group, and maybe of another type
     group: Any = error
     rest: BaseException | None = group.split(kinds)[1]
     return rest

@@ -262,6 +262,7 @@ class Server(Process):
             return await finish(result)
         finally:
             life.current = None
+            result.close()  # an interrupt may have come before its first step
 
     async def _rest(self, life: ServerLife) -> bool:
         """Park until there is something to do; False if nobody wanted anything for too long."""
