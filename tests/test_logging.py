@@ -179,6 +179,40 @@ async def test_failure_during_a_stop(autojump_clock, caplog):
     assert caplog.messages == ["sup/task crashed: ValueError: in cleanup"]
 
 
+@pytest.mark.conforms("CASE-16")
+async def test_handled_failure_is_told_once(autojump_clock, caplog, sup):
+    """A failure that its waiter handles makes one event, one exception and no record."""
+
+    async def failing():
+        await trio.sleep(1)
+        raise ValueError("oops")
+
+    ends = []
+    with subscribe(lambda event: ends.append(event) if isinstance(event, Ended) else None):
+        task = sup.async_nolink(failing)
+        with pytest.raises(ValueError, match="oops"):
+            await task
+    assert [event.process for event in ends] == [task]
+    assert caplog.records == []
+
+
+async def test_restart_of_what_did_not_fail(autojump_clock, caplog):
+    """A permanent child that returns is no failure, yet it is restarted: a warning says so."""
+    times = []
+
+    async def once():
+        times.append(trio.current_time())
+        await trio.sleep(1 if len(times) == 1 else 60)
+
+    async with TaskSupervisor(name="sup") as sup:
+        sup.start_child(once, name="task", restart="permanent")
+        await trio.sleep(2)
+        await sup.stop()
+    (record,) = caplog.records
+    assert (record.levelname, times) == ("WARNING", [0, 1])
+    assert record.message == "sup/task ended (normal) and is restarted"
+
+
 # --- what a record holds -------------------------------------------------------------------------
 
 
@@ -276,7 +310,6 @@ async def test_first_and_last_error(autojump_clock, caplog, sup):
     assert record.exc_info[0] is ZeroDivisionError
 
 
-@pytest.mark.conforms("LOG-016")
 async def test_error_without_text(autojump_clock, caplog, sup):
     """An error without a message is called by its type."""
 

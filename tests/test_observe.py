@@ -51,6 +51,70 @@ async def test_tree(autojump_clock):
         assert roots == [("jobs", [("job", [])]), ("linked", []), expected]
 
 
+async def test_supervisors_tasks_are_shown_once(autojump_clock):
+    """Whatever nursery they run in, a supervisor's tasks stand under it, and nowhere else."""
+
+    async def asker(nursery):
+        tasks.async_(nursery, trio.sleep, 2, name="linked")
+        tasks.async_nolink(trio.sleep, 2, name="isolated")
+        tasks.start_child(trio.sleep, 2, name="restartable", restart="transient")
+        async with tasks.async_stream([2], trio.sleep) as outcomes:
+            _ = [outcome async for outcome in outcomes]
+
+    async with TaskSupervisor(name="jobs") as tasks, trio.open_nursery() as nursery:
+        inner = await nursery.start(Task(_nursery_of, asker, name="asker").run)
+        await trio.sleep(1)
+        jobs, other = sorted(observe(), key=lambda info: info.name, reverse=True)
+        assert shape(other) == ("asker", [])
+        names = sorted(info.name for info in jobs.children)
+        assert names == ["isolated", "linked", "restartable", "sleep"]
+        assert observe(inner).children == ()
+
+
+async def _nursery_of(fn):
+    async with trio.open_nursery() as nursery:
+        await fn(nursery)
+
+
+async def test_current_of_a_task(autojump_clock):
+    """A task that runs shows its name and since when."""
+    async with TaskSupervisor() as tasks:
+        await trio.sleep(1)
+        task = tasks.start_child(trio.sleep, 1, name="job")
+        assert observe(task).current == ("job", 1)
+        await task.wait()
+        assert observe(task).current is None
+
+
+async def test_drawing(autojump_clock):
+    """A drawing has a line for each process, indented under what it belongs to."""
+
+    async def fragile():
+        await trio.sleep(1)
+        raise ValueError
+
+    tree = Supervisor(
+        [
+            Agent(dict, name="state"),
+            TaskSupervisor(name="jobs"),
+            ChildSpec(fragile, id="fragile", backoff=Backoff(10)),
+        ],
+        name="root",
+    )
+    async with tree:
+        jobs = observe(tree).children[1].process
+        jobs.start_child(trio.sleep, 5, name="one")
+        await trio.sleep(2)
+        assert format_tree(tree).splitlines() == [
+            "root (supervisor, running)",
+            "    state (agent, running)",
+            "    jobs (task_supervisor, running)",
+            "        one (task, running)",
+            "    fragile (task, restarting, restarts 1, last life crashed with ValueError)",
+        ]
+        assert format_tree(jobs).splitlines()[1] == "    one (task, running)"
+
+
 async def test_facts(autojump_clock):
     """A snapshot has kind, status, start, id, restarts and the last exit."""
     agent = Agent(int, name="n")

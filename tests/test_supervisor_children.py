@@ -29,7 +29,6 @@ from trio_otp import (
     Task,
     UnknownChild,
     subscribe,
-    trap_exit,
 )
 
 
@@ -453,7 +452,7 @@ async def test_askers_that_leave_at_any_moment(autojump_clock, log, verb):
     """However an asker is cancelled, it has its child if it got the answer, and else there is none."""
     got = 0
     for checkpoints in range(9):
-        for _ in range(20):
+        for _ in range(12):
             async with running(log) as bench:
                 spec = bench.spec("x")
                 if verb == "restart":
@@ -467,7 +466,7 @@ async def test_askers_that_leave_at_any_moment(autojump_clock, log, verb):
                 there = "x" if answered else "" if verb == "start" else "(x)"
                 assert bench.which() == there
                 got += answered
-    assert 0 < got < 180
+    assert 0 < got < 9 * 12
 
 
 async def cancelled_after(checkpoints, ask):
@@ -764,7 +763,7 @@ class Crowd:
 async def test_requests_at_random(autojump_clock, caplog):
     """Whatever is asked while children fall, fail and dawdle: all is answered, and the tables are true."""
     caplog.set_level(logging.CRITICAL, "trio_otp")
-    for seed in range(60):
+    for seed in range(50):
         await one_crowd(seed)
 
 

