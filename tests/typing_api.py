@@ -168,7 +168,7 @@ async def refused(nursery: trio.Nursery, supervisor: otp.TaskSupervisor) -> None
     otp.Task(fetch, "url", restart="always")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     await supervisor.start_child(poll)  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
     supervisor.start_child(poll, restart="sometimes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    otp.TaskSupervisor(4)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    otp.TaskSupervisor(max_children="4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     otp.Supervisor([1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     otp.Supervisor([poll], "one_for_all")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     otp.Supervisor([poll], strategy="two_for_one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -211,7 +211,7 @@ def _frameless(error: E) -> E:
 
 
 def _regrouped(group: Any, members: list[BaseException]) -> Any:
-    kind: Any = type(group)
+    kind: Any = group.__class__
     other: Any = BaseExceptionGroup.__new__(kind, group.message, members)
     other.__dict__.update(group.__dict__)
     return other
