@@ -30,7 +30,9 @@ def take(agent: Agent, path: str) -> None:
 
 
 @asynccontextmanager
-async def supervised(*agents: Agent | ChildSpec, max_restarts: int = 1_000_000) -> AsyncIterator[Supervisor]:
+async def supervised(
+    *agents: Agent | ChildSpec, max_restarts: int = 1_000_000
+) -> AsyncIterator[Supervisor]:
     """Run agents in a home where their crashes stay."""
     async with Supervisor(agents, max_restarts=max_restarts) as supervisor:
         yield supervisor

@@ -65,7 +65,7 @@ async def swapped(state, amount):
     ],
 )
 @pytest.mark.conforms("AGENT-020", "AGENT-021", "AGENT-022", "AGENT-023", "AGENT-024", "AGENT-025")
-async def test_calls(autojump_clock, path, call, fn, args, answer, after):  # noqa: PLR0917
+async def test_calls(autojump_clock, path, call, fn, args, answer, after):
     """A function gets the state before its arguments; what its result means is the call's."""
     async with Agent(lambda: 10) as agent:
         take(agent, path)

@@ -4,6 +4,7 @@ import gc
 import logging
 import tracemalloc
 import weakref
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -594,19 +595,19 @@ async def test_idle_timeout(autojump_clock, caplog):
 @pytest.mark.conforms("CASE-38")
 async def test_request_in_the_moment_when_the_time_is_up(autojump_clock):
     """Two hundred times: a cast in that moment is done, or counted as not done; a call likewise."""
-    for round in range(200):
+    for turn in range(200):
         ran = []
         async with Agent(list, idle_timeout=0.2) as agent:
             deadline = trio.current_time() + 0.2
             await trio.sleep_until(deadline)
             agent.cast(_note, ran)
-            if round % 2:
+            if turn % 2:
                 try:
                     await agent.get(_note, ran)
                 except CallFailed:
                     ran.append("call failed")
             await agent.wait()
-        assert len(ran) + observe(agent).dropped_casts == 1 + round % 2
+        assert len(ran) + observe(agent).dropped_casts == 1 + turn % 2
 
 
 def _note(state, ran):
@@ -656,7 +657,8 @@ async def test_dropping_the_handle_frees_all(autojump_clock, no_collector, caplo
     """Without the collector: an agent that ended leaves no state, error or frame behind."""
     caplog.set_level(logging.CRITICAL, "trio_otp")  # a record that pytest keeps would hold it
     seen = await _run_and_drop(path, end)
-    assert seen and [one() for one in seen] == [None] * len(seen)
+    assert seen
+    assert [one() for one in seen] == [None] * len(seen)
 
 
 async def _run_and_drop(path, end):
@@ -680,10 +682,8 @@ async def _end_by(agent, end):
         agent.kill()
         await agent.wait()
         return
-    try:
+    with suppress(Exited):
         await agent.get(fail)
-    except Exited:
-        pass
 
 
 @pytest.mark.real

@@ -519,7 +519,7 @@ async def test_exited_says_who_and_how(autojump_clock, sup):
     task = sup.async_nolink(trio.sleep_forever, name="sleeper")
     await wait_all_tasks_blocked()
     task.kill()
-    with pytest.raises(Exited, match="sleeper.*killed") as caught:
+    with pytest.raises(Exited, match=r"sleeper.*killed") as caught:
         await task
     assert caught.value.process is task
     assert caught.value.exit is task.last_exit

@@ -411,7 +411,7 @@ async def test_waiter_outside_the_scope(autojump_clock, sup, start, body, seen):
     assert told(await attempt(handles[0].await_())) == seen
 
 
-@pytest.mark.conforms("TSUP-031")
+@pytest.mark.conforms("TSUP-031", "COMMON-005")
 async def test_one_outcome_for_each_handle(autojump_clock, sup):
     """A handle has one outcome, whichever way and how often it is asked for."""
     task = sup.async_nolink(later, 1, "value")
@@ -580,7 +580,7 @@ async def test_restart_types(autojump_clock, restart, body):
         assert type(caught.value.__cause__) is (ValueError if body is raises else type(None))
 
 
-@pytest.mark.conforms("TSUP-037")
+@pytest.mark.conforms("TSUP-037", "COMMON-007")
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_permanent_child_comes_back(autojump_clock, sup, how):
     """A permanent child that is stopped through its handle lives again, reached by the same handle."""
