@@ -245,25 +245,34 @@ async def test_requests_queue_behind_the_first_start(autojump_clock, log):
 
 
 async def test_starts_queue_behind_a_slow_restart(autojump_clock, log):
-    """A restart under way holds back other starts, but can itself be ended by terminate_child."""
-    slow = Slow()
-    slow.seconds = 0
-    async with running(log) as bench, trio.open_nursery() as nursery:
+    """A restart under way holds back other starts."""
+    slow = Slow(0)
+    async with running(log) as bench:
         process = await bench.sup.start_child(slow.spec())
-        slow.seconds = float("inf")
+        slow.seconds = 2
         process.kill()
         await wait_all_tasks_blocked()
-        assert process.status == "starting"
         log.take()
-        nursery.start_soon(bench.sup.terminate_child, "slow")
-        await wait_all_tasks_blocked()
-        assert log.take() == "!slow"
-        assert bench.which() == "(slow)"
-        slow.seconds = 2
-        nursery.start_soon(bench.sup.restart_child, "slow")
-        await wait_all_tasks_blocked()
         await bench.sup.start_child(bench.spec("x"))
         assert log.take() == "+slow +x"
+        assert trio.current_time() == 2
+
+
+async def test_hanging_restart_can_be_terminated(autojump_clock, log):
+    """A restart that never becomes ready is ended by terminate_child, and may be tried by hand."""
+    slow = Slow(0)
+    async with running(log) as bench:
+        process = await bench.sup.start_child(slow.spec())
+        slow.seconds = math.inf
+        process.kill()
+        await wait_all_tasks_blocked()
+        log.take()
+        await bench.sup.terminate_child("slow")
+        assert log.take() == "!slow"
+        assert bench.which() == "(slow)"
+        slow.seconds = 0
+        await bench.sup.restart_child("slow")
+        assert bench.which() == "slow"
 
 
 @pytest.mark.conforms("SUP-105")
@@ -540,6 +549,79 @@ async def test_asker_that_leaves_during_a_group_restart(autojump_clock, log, lea
         assert slow.cleaned == cleaned
 
 
+async def test_asker_that_leaves_while_a_group_waits(autojump_clock, log):
+    """A restart_child that is abandoned in the delay of a group leaves its child down, unpromised."""
+    slow, scope = Slow(0), trio.CancelScope()
+
+    async def ask():
+        with scope:
+            await bench.sup.restart_child("slow")
+
+    async with running(log, strategy="one_for_all") as bench, trio.open_nursery() as nursery:
+        await bench.sup.start_child(bench.spec("a", backoff=Backoff(10)))
+        await bench.sup.start_child(slow.spec())
+        await bench.sup.terminate_child("slow")
+        slow.seconds = math.inf
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        await bench.fall("a")
+        assert {info.status for info in bench.sup.children} == {"restarting"}
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        assert (bench["a"].status, bench["slow"].status) == ("restarting", "stopped")
+        await trio.sleep(20)
+        assert bench.which() == "a (slow)"
+        assert len(slow.starts) == 2
+
+
+async def test_abandoned_start_that_declines(autojump_clock, log):
+    """An abandoned start whose child answers the cancellation by declining is forgotten as well."""
+
+    async def declines(*, task_status):
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Ignore
+
+    async with running(log) as bench:
+        with trio.move_on_after(1):
+            await bench.sup.start_child(declines)
+        await wait_all_tasks_blocked()
+        assert bench.sup.children == ()
+
+
+async def test_restart_that_is_timing_out_when_its_group_restarts(autojump_clock, log):
+    """A group restart takes along a child whose start is timing out, without a second charge."""
+    slow = Slow(0, cleanup=3)
+    options = {"strategy": "one_for_all", "max_restarts": 2, "max_seconds": 99}
+    async with running(log, "a", **options) as bench:
+        await bench.sup.start_child(slow.spec(start_timeout=1))
+        slow.seconds = math.inf
+        await bench.fall("a")
+        await trio.sleep(5)
+        assert bench["slow"].status == "stopping"
+        slow.seconds = 0
+        await bench.fall("a")
+        await trio.sleep(5)
+        assert bench.which() == "a slow"
+
+
+async def test_order_when_askers_and_supervisor_are_cancelled_together(autojump_clock, log):
+    """A start abandoned by the same cancellation that ends the supervisor is ended in its turn."""
+    bench, slow = Bench(log), Slow(0)
+    kids = [bench.spec("a"), slow.spec(), bench.spec("z", grace=1)]
+    bench.sup = Supervisor(kids, name="SUP")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(bench.sup.run)
+        await bench.sup.terminate_child("slow")
+        slow.seconds = math.inf
+        nursery.start_soon(bench.sup.restart_child, "slow")
+        await wait_all_tasks_blocked()
+        log.take()
+        nursery.cancel_scope.cancel()
+    assert log.take() == "?z -z:shutdown !slow ?a -a:shutdown -SUP:shutdown"
+
+
 async def test_temporary_child_dropped_while_it_starts(autojump_clock, log):
     """A group restart drops a temporary child that is being started, and its asker is told."""
     async with running(log, "a", strategy="one_for_all") as bench, trio.open_nursery() as nursery:
@@ -652,6 +734,25 @@ async def test_requests_under_way_when_it_stops(autojump_clock, log):
         assert answers == ["queued start refused"]
         await trio.sleep(3)
         assert answers == ["queued start refused", "terminate"]
+
+
+@pytest.mark.parametrize("kids", ["", "a"])
+async def test_asking_in_the_moment_of_a_stop(autojump_clock, log, kids):
+    """Who asks in the very moment in which the supervisor is stopped is answered all the same."""
+    for _ in range(100):
+        answers = []
+
+        async def ask(answers=answers):
+            await trio.lowlevel.checkpoint()
+            try:
+                answers.append(await bench.sup.start_child(bench.spec("x")))
+            except NotRunning as error:
+                answers.append(error)
+
+        async with running(log, kids) as bench, trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(bench.sup.stop)
+        assert len(answers) == 1
 
 
 @pytest.mark.conforms("CASE-72")

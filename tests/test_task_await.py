@@ -183,7 +183,9 @@ async def test_bad_limits(autojump_clock, nursery, limit, error):
     """A limit that is none is refused by name, and the task is untouched."""
     task = Task.async_(nursery, returns)
     for ask in (task.await_, task.yield_, task.shutdown):
-        with pytest.raises(error, match="timeout must"):
+        # shutdown takes a word as well, so that another one is a wrong value.
+        expected = ValueError if ask == task.shutdown and isinstance(limit, str) else error
+        with pytest.raises(expected, match="timeout must"):
             await ask(timeout=limit)
     for many in (Task.await_many, Task.yield_many):
         with pytest.raises(error, match="timeout must"):

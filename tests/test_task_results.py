@@ -64,7 +64,7 @@ async def test_none_to_wait_for():
 async def test_one_limit_for_all(autojump_clock, tasks):
     """The limit is for the whole list; who is missing is named, and goes on."""
     many = start(tasks, (0.3, 1), (0.6, 2), (0.9, 3))
-    with pytest.raises(TimedOut, match="within 0.5 s"):
+    with pytest.raises(TimedOut, match=r"within 0\.5 s"):
         await Task.await_many(many, timeout=0.5)
     assert trio.current_time() == 0.5
     assert await Task.await_many(many) == [1, 2, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -25,7 +26,7 @@ from ._core.exits import NORMAL, Exit
 from ._core.homes import LINKED, TaskHome
 from ._core.job import ONE_LIFE, Job, checked, refuse_wrong_arguments
 from ._core.life import Life
-from ._core.process import NOTHING, Process, ended_or_named, own_process
+from ._core.process import NOTHING, Process, ended_or_named, own_process, report_owed
 from ._core.text import short
 from ._core.waiting import until
 from ._stream import Stream, StreamOptions
@@ -216,14 +217,16 @@ class Task(Job, Generic[T_co]):
         if self._status == "new":
             self._started("await")
         self._readers += 1
-        try:  # as in _done, which would cost one more coroutine
+        try:  # as in _reading, which would cost a few calls more
             await _checkpoint()
             if self._status != "stopped" and not await self._done_later(limit):
                 raise TimedOut(f"{short(self.name)} has no result within {limit:g} s", self)
+            if self._value is NOTHING:
+                await self._failed()
         finally:
             self._readers -= 1
-        if self._value is NOTHING:
-            await self._failed()
+            if self._value is NOTHING:
+                self._left()
         value: T_co = self._value
         return value
 
@@ -236,10 +239,14 @@ class Task(Job, Generic[T_co]):
         Raises:
             NotRunning: The task was never started.
         """
-        if not await self._done(options.limit("timeout", timeout)):
-            return None
-        await _unless_it_failed_us(self)
-        return self._result()
+        limit = options.limit("timeout", timeout)
+        self._started("await")
+        with _reading([self]):
+            await _checkpoint()
+            if self._status != "stopped" and not await self._done_later(limit):
+                return None
+            await _unless_it_failed_us(self)
+            return self._result()
 
     async def shutdown(
         self, *, timeout: Limit | Literal["brutal_kill"] = SECONDS
@@ -262,15 +269,16 @@ class Task(Job, Generic[T_co]):
         self._started("shut down")
         self._unlink()
         life: Life | None = self._life
-        if life is None or life.exit is not None:
-            await _checkpoint()
-        elif limit == "brutal_kill":  # before the first checkpoint: also if we are cancelled
-            self._kill(life)
-            await self._gone(life, math.inf)
-        else:
-            self._ask(life, limit)
-            await self._gone(life, limit)
-        return self._result(quiet="killed" if limit == "brutal_kill" else "shutdown")
+        with _reading([self]):
+            if life is None or life.exit is not None:
+                await _checkpoint()
+            elif limit == "brutal_kill":  # before the first checkpoint: also if we are cancelled
+                self._kill(life)
+                await ended_or_named(self, life, math.inf)
+            else:
+                self._ask(life, limit)
+                await ended_or_named(self, life, limit)
+            return self._result(quiet="killed" if limit == "brutal_kill" else "shutdown")
 
     def ignore(self) -> Value[T_co] | Error | None:
         """Cut the link: from now on a failure is only logged; `Task.ignore/1`.
@@ -300,13 +308,14 @@ class Task(Job, Generic[T_co]):
         """
         waited = _tasks(tasks)
         limit = options.limit("timeout", timeout)
-        if not await _many_done(waited, lambda: _all_or_failed(waited), limit):
-            late = [task.name for task in waited if not task._is_over()]
-            raise TimedOut(f"{short(late)} have no result within {timeout:g} s")
-        for task in waited:
-            if task._is_over() and task._value is NOTHING:
-                await task._failed()
-        return [task._value for task in waited]
+        with _reading([*waited]):
+            if not await _many_done(waited, lambda: _all_or_failed(waited), limit):
+                late = [task.name for task in waited if not task._is_over()]
+                raise TimedOut(f"{short(late)} have no result within {timeout:g} s")
+            for task in waited:
+                if task._is_over() and task._value is NOTHING:
+                    await task._failed()
+            return [task._value for task in waited]
 
     @staticmethod
     async def yield_many(
@@ -336,13 +345,14 @@ class Task(Job, Generic[T_co]):
         wanted = len(waited) if limit is None else options.count("limit", limit, least=1)
         enough = min(wanted, len(waited))
         seconds = options.limit("timeout", timeout)
-        in_time = await _many_done(
-            waited, lambda: sum(task._is_over() for task in waited) >= enough, seconds
-        )
-        given_up = {} if in_time else await _given_up(waited, on_timeout)
-        await _unless_it_failed_us(*waited)
-        over = {task: task._result() for task in waited if task._is_over()}
-        return [(task, (over | given_up).get(task)) for task in waited]
+        with _reading([*waited]):
+            in_time = await _many_done(
+                waited, lambda: sum(task._is_over() for task in waited) >= enough, seconds
+            )
+            given_up = {} if in_time else await _given_up(waited, on_timeout)
+            await _unless_it_failed_us(*waited)
+            over = {task: task._result() for task in waited if task._is_over()}
+            return [(task, (over | given_up).get(task)) for task in waited]
 
     # --- streams ---------------------------------------------------------------------------
 
@@ -437,15 +447,10 @@ class Task(Job, Generic[T_co]):
         if isinstance(self._home, TaskHome):
             self._home = self._home.unlinked()
 
-    async def _done(self, limit: float) -> bool:
-        if self._status == "new":
-            self._started("await")
-        self._readers += 1
-        try:
-            await _checkpoint()
-            return self._status == "stopped" or await self._done_later(limit)
-        finally:
-            self._readers -= 1
+    def _left(self) -> None:
+        """Report a failure whose last waiter has left without it: cancelled, or out of time."""
+        if not self._readers and self._life is not None:
+            report_owed(self, self._life)
 
     async def _done_later(self, limit: float) -> bool:
         if limit == 0:
@@ -457,13 +462,6 @@ class Task(Job, Generic[T_co]):
         # ones are done, after two nearly all, and no scope was paid for.
         await _checkpoint()
         return self._status == "stopped" or await until(self._is_over, self, at=at)
-
-    async def _gone(self, life: Life, limit: float) -> None:
-        self._readers += 1
-        try:
-            await ended_or_named(self, life, limit)
-        finally:
-            self._readers -= 1
 
     async def _failed(self) -> NoReturn:
         await _unless_it_failed_us(self)
@@ -482,6 +480,7 @@ class Task(Job, Generic[T_co]):
         assert exit is not None
         if exit.error is None:
             return Exited(self, exit)
+        self._life.owed = None
         self._last_exit = failures.copied(exit)
         if self._life.exit is exit:
             self._life.exit = self._last_exit
@@ -504,6 +503,19 @@ def _tasks(tasks: Iterable[Task[T]]) -> list[Task[T]]:
             raise CalledItself(f"{short(task.name)} waits for its own result", task)
         task._started("await")
     return waited
+
+
+@contextmanager
+def _reading(tasks: list[Task[Any]]) -> Generator[None]:
+    """Count as somebody who will get the failures of these tasks as exceptions or values."""
+    for task in tasks:
+        task._readers += 1
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task._readers -= 1
+            task._left()
 
 
 async def _unless_it_failed_us(*tasks: Task[Any]) -> None:
@@ -530,14 +542,8 @@ async def _given_up(
 
 async def _many_done(tasks: list[Task[T]], enough: Callable[[], bool], limit: float) -> bool:
     at = trio.current_time() + limit
-    for task in tasks:
-        task._readers += 1
-    try:
-        await trio.lowlevel.checkpoint()
-        return enough() or (limit > 0 and await until(enough, *tasks, at=at))
-    finally:
-        for task in tasks:
-            task._readers -= 1
+    await trio.lowlevel.checkpoint()
+    return enough() or (limit > 0 and await until(enough, *tasks, at=at))
 
 
 def _all_or_failed(tasks: list[Task[T]]) -> bool:

@@ -50,7 +50,7 @@ class Life:
     waiting_for: tuple[Process, float] | None  # whom its own task calls, and for how long
 
     def __init__(self, shield: bool, ready: bool = False, limit: float = math.inf) -> None:
-        self.asked = self.exit = self.task = self.trap = self.waiting_for = None
+        self.asked = self.exit = self.owed = self.task = self.trap = self.waiting_for = None
         self.ready = ready
         self.late = self.named = False
         self.started_at = now = _now()

@@ -453,7 +453,7 @@ class Loop(Home):
         order = list(self._children.values())
         places = restarts.bounced(self._rules.strategy, len(order), order.index(fallen))
         members = [order[place] for place in places]
-        earlier = self._held and not {*self._to_start} <= {*members}
+        earlier = not {*self._to_start} <= {*members}
         for child in members:
             child.doomed |= child.restart == "temporary"
             if child.asker is None:

@@ -455,8 +455,9 @@ def _finish(
     out = _end(process, life, exit, result)
     if told:
         return out
+    life.owed = (path, exit, details)
     if not awaited:
-        _report(process, path, exit, details)
+        report_owed(process, life)
     failures.forget_locals(crash)
     return out
 
@@ -475,6 +476,13 @@ def _end(process: Process, life: Life, exit: Exit, result: Any) -> BaseException
         events.emit(events.Ended, process, path, exit=exit)
     life.task = None  # its context knows the process: a cycle
     return out
+
+
+def report_owed(process: Process, life: Life) -> None:
+    """Report the failure of a life that nobody has taken as an exception."""
+    if life.owed is not None:
+        owed, life.owed = life.owed, None
+        _report(process, *owed)
 
 
 def _report(process: Process, path: tuple[str, ...], exit: Exit, details: str) -> None:
