@@ -658,6 +658,26 @@ async def test_bug_in_the_stopping_code(autojump_clock, log, monkeypatch, method
     assert "-a" in log.take()
 
 
+async def test_bug_in_the_stopping_code_answers_askers(autojump_clock, log, monkeypatch):
+    """Who waits for a child to be terminated is answered even if the stop breaks off."""
+    bench = Bench(log)
+    bench.sup = Supervisor([bench.spec("a", grace=9)], name="SUP")
+
+    def broken(self, *args):
+        raise ZeroDivisionError
+
+    async def ask():
+        with pytest.raises(NotRunning):
+            await bench.sup.terminate_child("a")
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(ZeroDivisionError):
+            async with bench.sup:
+                nursery.start_soon(ask)
+                await wait_all_tasks_blocked()
+                monkeypatch.setattr(Loop, "_stop_next", broken)
+
+
 async def test_bug_in_the_loop_itself(autojump_clock, log, monkeypatch):
     """An error in the loop while it runs is an ordered stop that raises it."""
     bench = Bench(log)

@@ -151,6 +151,7 @@ class Loop(Home):
         finally:
             for process in self._all_lives():
                 process._life.scope.cancel(reason="its supervisor could not stop it in order")
+            self._refuse_the_rest()
 
     def _close(self) -> None:
         self._closing = True
@@ -162,6 +163,18 @@ class Loop(Home):
         for request in (*self._requests, *starts):
             request.settle(self._stopping())
         self._requests.clear()
+
+    def _refuse_the_rest(self) -> None:
+        """Answer those who asked just before this was closing, or whose stop was broken off."""
+        for child in self._children.values():
+            self._answer(child, self._stopping())
+        try:
+            while True:
+                match self._outbox.receive_nowait():
+                    case ("asked", request, _):
+                        request.settle(self._stopping())
+        except trio.WouldBlock:
+            pass
 
     def _stopping(self) -> NotRunning:
         return NotRunning(f"{self._owner!r} is stopping", self._owner)
@@ -256,7 +269,7 @@ class Loop(Home):
     def hands_on(self, process: Process) -> bool:
         """Say whether the failure of a start is told to whoever asked for it."""
         child = self._by_process[process]
-        return child.state == "starting" and (self._unready or child.asker is not None)
+        return _is_starting(child) and (self._unready or child.asker is not None)
 
     def promises(self, process: Process) -> bool:
         """Say whether another life will follow the one that is being stopped."""
@@ -269,7 +282,7 @@ class Loop(Home):
             return False
         if child.state == "stopping" or child in self._to_stop:
             return child in self._to_start
-        if child.state == "starting":
+        if _is_starting(child):
             return child.asker is None and not self._unready
         return restarts.wants_restart(child.restart, exit)
 
@@ -657,6 +670,11 @@ class Loop(Home):
 
     def _path_of(self, child: Child) -> str:
         return "/".join(child.process._path())
+
+
+def _is_starting(child: Child) -> bool:
+    """Say whether a child is not ready yet; the news that it is may still be in the mailbox."""
+    return child.state == "starting" and not child.process._life.ready
 
 
 def _start_failed(child: Child, exit: Exit) -> StartFailed:

@@ -1,0 +1,113 @@
+"""Corners of the machinery that no noun reaches by itself."""
+
+import functools
+import re
+
+import pytest
+import trio
+
+from trio_otp import ChildSpec, ExitProcess, Ignore, Supervisor, Task, TaskSupervisor, subscribe
+from trio_otp._core.job import refuse_wrong_arguments, takes_task_status
+from trio_otp._core.text import callable_name, short
+
+
+class Mute:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+class Callable:
+    def __call__(self):
+        raise AssertionError
+
+
+def test_short():
+    """Anything has a short text, also what has none of its own."""
+    assert short("x" * 1000).count("x") < 100
+    assert "Mute" in short(Mute())
+    assert "list" in short(type("list", (), {})())  # reprlib takes it for what it is not
+
+
+@pytest.mark.parametrize(
+    ("fn", "name"),
+    [
+        (test_short, "test_short"),
+        (functools.partial(functools.partial(test_short)), "test_short"),
+        (Callable(), "Callable"),
+        (len, "len"),
+    ],
+)
+def test_callable_name(fn, name):
+    """A function is named as its author wrote it, a partial by what it wraps."""
+    assert callable_name(fn) == name
+
+
+def test_what_cannot_be_inspected():
+    """A function made in C may have no signature: it will say itself what is wrong."""
+    assert not takes_task_status(getattr)
+    refuse_wrong_arguments(getattr, ())
+
+
+def test_spec_has_a_short_repr():
+    """A child specification is told by its id."""
+    assert repr(ChildSpec(trio.sleep, 1, id="s" * 1000)).startswith("<ChildSpec 'sss")
+
+
+@pytest.mark.parametrize("reason", ["crashed", "killed", "boom", None])
+def test_exit_reasons(reason):
+    """A process ends itself normally or by shutdown; anything else is an exception."""
+    text = re.escape(f"reason must be 'normal' or 'shutdown', got {reason!r}")
+    with pytest.raises(ValueError, match=text):
+        ExitProcess(reason)
+
+
+async def test_ignore_after_the_start(autojump_clock, caplog):
+    """Ignore is for declining to start; later it is a crash that says so."""
+
+    async def late(*, task_status):
+        task_status.started()
+        raise Ignore
+
+    async with Supervisor([ChildSpec(late, restart="temporary")]):
+        await trio.sleep(1)
+    assert "Ignore was raised after the start" in caplog.text
+
+
+async def test_unlinked_guest(autojump_clock, nursery):
+    """A linked task of a supervisor that is ignored fails nobody's scope, and is still counted."""
+
+    async def fail():
+        await trio.sleep(1)
+        raise ValueError
+
+    async with TaskSupervisor() as tasks:
+        task = tasks.async_(nursery, fail)
+        assert task.ignore() is None
+        assert len(tasks.children) == 1
+        await tasks.join()
+    assert task.last_exit.reason == "crashed"
+
+
+async def test_nursery_that_is_closed():
+    """A nursery that takes no more tasks refuses ours, and nothing is left of it."""
+    async with trio.open_nursery() as closed:
+        pass
+    async with TaskSupervisor() as tasks:
+        with pytest.raises(RuntimeError, match="closed"):
+            tasks.async_(closed, trio.sleep, 1)
+        assert not tasks.children
+    with pytest.raises(TypeError, match="nursery must be a trio.Nursery, got 3"):
+        Task.async_(3, trio.sleep, 1)
+
+
+async def test_subscriber_that_exits():
+    """A subscriber that ends the program ends it: no life is begun that nobody runs."""
+
+    def leave(event):
+        raise SystemExit(5)
+
+    task = Task(trio.sleep_forever)
+    with subscribe(leave), pytest.raises(SystemExit):
+        async with task:
+            pytest.fail("the body must not run")
+    assert task.status == "stopped"
