@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_otp import Agent, MailboxFull, Supervisor, observe
+from trio_otp import Agent, CalledItself, CallFailed, MailboxFull, Supervisor, TimedOut, observe
 
 
 async def slow(state, *_):
@@ -137,3 +137,43 @@ async def test_what_is_no_function(how):
             result = getattr(agent, how)(slow(()))
             await result
         assert await agent.get() == ()
+
+
+async def test_coroutine_that_is_withdrawn(autojump_clock):
+    """An async function whose caller has no time is not begun, and its coroutine is closed."""
+    began = []
+
+    async def begin(state):
+        began.append(state)
+        return state
+
+    async with Agent(int) as agent:
+        for _ in range(50):
+            try:
+                await agent.get(begin, timeout=0)
+            except TimedOut:
+                began.append("no")
+        assert await agent.get(begin) == 0
+    assert len(began) == 51
+
+
+async def test_circle_of_three(autojump_clock):
+    """Three agents that would wait for each other without limits are told so, by all their names."""
+    agents = [Agent(int, name=name) for name in "abc"]
+
+    async def ask(state, seconds, place):
+        await trio.sleep(seconds)
+        return await agents[place % 3].get(ask, 0, place + 1, timeout=None)
+
+    async with Supervisor([agent.child_spec(restart="temporary") for agent in agents]):
+        async with trio.open_nursery() as nursery:
+
+            async def start(place):
+                with pytest.raises(CallFailed):
+                    await agents[place].get(ask, place, place + 1, timeout=None)
+
+            for place in range(3):
+                nursery.start_soon(start, place)
+    errors = [agent.last_exit.error for agent in agents]
+    (circle,) = [error for error in errors if isinstance(error, CalledItself)]
+    assert "'c' -> 'a' -> 'b' -> 'c'" in str(circle)

@@ -276,3 +276,17 @@ def test_bad_input():
     """What is no process is refused."""
     with pytest.raises(TypeError, match="process must be a Process or None, got 'a'"):
         observe("a")
+
+
+async def test_shown_once(autojump_clock):
+    """A task that belongs to a supervisor and runs in another process is shown where it is found first."""
+    jobs = TaskSupervisor(name="jobs")
+
+    async def worker():
+        async with jobs, trio.open_nursery() as nursery:
+            jobs.async_(nursery, trio.sleep, 60, name="both")
+            await trio.sleep(60)
+
+    async with Supervisor([ChildSpec(worker, id="worker")], name="sup"):
+        await trio.sleep(1)
+        assert format_tree().count("both (task, running)") == 1

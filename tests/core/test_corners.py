@@ -96,7 +96,7 @@ async def test_nursery_that_is_closed():
         with pytest.raises(RuntimeError, match="closed"):
             tasks.async_(closed, trio.sleep, 1)
         assert not tasks.children
-    with pytest.raises(TypeError, match="nursery must be a trio.Nursery, got 3"):
+    with pytest.raises(TypeError, match=r"nursery must be a trio\.Nursery, got 3"):
         Task.async_(3, trio.sleep, 1)
 
 
@@ -111,3 +111,27 @@ async def test_subscriber_that_exits():
         async with task:
             pytest.fail("the body must not run")
     assert task.status == "stopped"
+
+
+async def test_asker_leaves_while_its_child_is_bounced(autojump_clock):
+    """A start that a group restart has interrupted is abandoned when its asker leaves."""
+    starts = []
+
+    async def hanging(*, task_status):
+        starts.append(trio.current_time())
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+
+    async def falls_once():
+        await trio.sleep(1 if not starts else 60)
+        raise ValueError
+
+    async with Supervisor([falls_once], strategy="one_for_all", name="sup") as sup:
+        with trio.move_on_after(2):
+            await sup.start_child(ChildSpec(hanging, id="hanging"))
+        await trio.sleep(8)
+        assert [info.id for info in sup.children] == [falls_once.__qualname__]
+    assert starts == [0]

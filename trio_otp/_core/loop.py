@@ -167,7 +167,8 @@ class Loop(Home):
     def _refuse_the_rest(self) -> None:
         """Answer those who asked just before this was closing, or whose stop was broken off."""
         for child in self._children.values():
-            self._answer(child, self._stopping())
+            if child.asker is not None:
+                self._answer(child, self._stopping())
         try:
             while True:
                 match self._outbox.receive_nowait():
@@ -508,7 +509,7 @@ class Loop(Home):
                 f"{self._path_of(key)} was not ready within {key.start_timeout:g} s", key.id
             )
             self._stop(key)
-        elif key.state == "stopping" and key.process._life.exit is None:
+        else:
             name_late(key.process, key.process._life, key.grace)
 
     # --- requests ------------------------------------------------------------------------

@@ -507,8 +507,8 @@ async def ended_or_named(process: Process, life: Life, limit: float) -> None:
 
 def name_late(process: Process, life: Life, limit: float) -> None:
     """Say once who is late; Trio cannot end a task by force, so its home keeps waiting."""
-    if life.named:
-        return  # somebody else waits for its end as well
+    if life.named or life.exit is not None:
+        return  # somebody else waits for its end as well, or it has just come
     life.named = True
     life.kill()
     path = process._path()

@@ -313,7 +313,7 @@ class Server(Process):
         own = life.task is trio.lowlevel.current_task()
         if self._status not in ("running", "stopping") or own or life.trap is not None:
             super()._ask_in_turn(life)
-        elif life.exit is None:
+        else:
             self._status = "stopping"
             life.asked = life.asked or "shutdown"
             life.finishing = True
@@ -357,9 +357,8 @@ class Server(Process):
         life = self._life
         if life is not None and life.idle and not life.queue:
             life.check_run()
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if life.idle and not life.queue:
-                return await self._call_at_once(life, step, fn, args, limit)
+            await trio.lowlevel.checkpoint_if_cancelled()  # which does not yield
+            return await self._call_at_once(life, step, fn, args, limit)
         return await self._call_in_turn(step, fn, args, limit)
 
     @trio.lowlevel.enable_ki_protection
