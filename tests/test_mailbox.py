@@ -165,15 +165,14 @@ async def test_circle_of_three(autojump_clock):
         await trio.sleep(seconds)
         return await agents[place % 3].get(ask, 0, place + 1, timeout=None)
 
-    async with Supervisor([agent.child_spec(restart="temporary") for agent in agents]):
-        async with trio.open_nursery() as nursery:
+    async def start(place):
+        with pytest.raises(CallFailed):
+            await agents[place].get(ask, place, place + 1, timeout=None)
 
-            async def start(place):
-                with pytest.raises(CallFailed):
-                    await agents[place].get(ask, place, place + 1, timeout=None)
-
-            for place in range(3):
-                nursery.start_soon(start, place)
+    specs = [agent.child_spec(restart="temporary") for agent in agents]
+    async with Supervisor(specs), trio.open_nursery() as nursery:
+        for place in range(3):
+            nursery.start_soon(start, place)
     errors = [agent.last_exit.error for agent in agents]
     (circle,) = [error for error in errors if isinstance(error, CalledItself)]
     assert "'c' -> 'a' -> 'b' -> 'c'" in str(circle)

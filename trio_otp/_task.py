@@ -24,8 +24,7 @@ from ._core import events, failures, options
 from ._core.errors import CalledItself, Exited, NotRunning, TimedOut
 from ._core.exits import NORMAL, Exit
 from ._core.homes import LINKED, TaskHome
-from ._core.job import ONE_LIFE, Job, checked, refuse_wrong_arguments
-from ._core.life import Life
+from ._core.job import ONE_LIFE, Job, checked, refuse_wrong_arguments, takes_task_status
 from ._core.process import NOTHING, Process, ended_or_named, own_process, report_owed
 from ._core.text import short
 from ._core.waiting import until
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 
     import typing_extensions
 
+    from ._core.life import Life
     from ._core.options import Limit, OnTimeout, Restart, Shutdown, StreamOnTimeout
 
     T_co = typing_extensions.TypeVar("T_co", covariant=True, default=None)
@@ -126,6 +126,7 @@ class Task(Job, Generic[T_co]):
             raise TypeError(f"{type(self).__qualname__}.main takes no arguments, got {short(args)}")
         self._fn = fn
         self._args = args
+        self._handshake = fn is not None and takes_task_status(fn)
         self._value = NOTHING
         self._readers = 0
 
@@ -419,11 +420,6 @@ class Task(Job, Generic[T_co]):
     def _body(self, life: Life) -> Coroutine[Any, Any, Any]:
         self._value = NOTHING  # a second run replaces the result of the first
         return checked(self.main, self.main()) if self._fn is None else super()._body(life)
-
-    def _make_life(self, shield: bool) -> Life:
-        if self._fn is None:
-            return Life(shield, ready=True)
-        return super()._make_life(shield)
 
     def _settle(self, life: Any, exit: Exit, result: Any) -> None:
         self._value = result

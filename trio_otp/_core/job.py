@@ -30,12 +30,13 @@ ONE_LIFE: Final = object()  # stands for the function of a job that cannot run a
 class Job(Process, restart="temporary"):
     """One function's run, with nothing to await: what `TaskSupervisor.start_child` gives."""
 
-    __slots__ = ("_args", "_fn", "_readers", "_value")
+    __slots__ = ("_args", "_fn", "_handshake", "_readers", "_value")
 
     _kind = "task"
 
     _fn: Any
     _args: tuple[Any, ...]
+    _handshake: bool  # whether the function says itself when it is ready; if it may run again
     _readers: int  # who will get the error as an exception, should it fail now
     _value: Any
 
@@ -95,6 +96,7 @@ class Job(Process, restart="temporary"):
         self = cls.__new__(cls)
         Process.__init__(self, name=name)
         self._fn, self._args, self._given = fn, args, given
+        self._handshake = takes_task_status(fn)
         self._value, self._readers = NOTHING, 0
         self._asked_by = asker()
         return self
@@ -105,7 +107,7 @@ class Job(Process, restart="temporary"):
         events.emit(events.Ready, self, self._path())
 
     def _make_life(self, shield: bool) -> Life:
-        return Life(shield, not takes_task_status(self._fn))
+        return Life(shield, not self._handshake)
 
     @trio.lowlevel.enable_ki_protection
     async def _main(self, life: Life) -> Any:

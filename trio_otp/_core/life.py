@@ -84,6 +84,11 @@ class Life:
 
     def conclude(self, error: BaseException) -> tuple[Exit, BaseException | None]:
         """Say how an exception ended it, and which one must go on through the program."""
+        if isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
+            return Exit("crashed", failures.trimmed(error)), None  # nothing else is so common
+        return self._conclude_otherwise(error)
+
+    def _conclude_otherwise(self, error: BaseException) -> tuple[Exit, BaseException | None]:
         if (request := failures.exit_request(error)) is not None:
             return Exit(request.reason, None, request.detail), None
         if not self.ready and failures.of_nothing_but(error, Ignore):

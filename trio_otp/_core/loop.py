@@ -5,7 +5,8 @@ Rules of this file:
      a child, so that nothing that happens meanwhile has to wait for it.
   2. Only the loop starts, restarts and stops children. What happens to them reaches it as
      a message; who is restarted is decided in `restarts.py`.
-  3. Stops come before starts, starts in their order, requests when neither is under way.
+  3. Stops come before starts, starts in their order, requests when neither is under way;
+     only a terminate may end a restart that hangs.
   4. Children are shielded, each in a scope of its own that is there before its task is. An
      outer cancellation reaches the loop alone, and its `finally` stops them in order.
   5. If stopping itself fails, all scopes are cancelled: the nursery must be able to end.
@@ -171,9 +172,9 @@ class Loop(Home):
                 self._answer(child, self._stopping())
         try:
             while True:
-                match self._outbox.receive_nowait():
-                    case ("asked", request, _):
-                        request.settle(self._stopping())
+                kind, request, _ = self._outbox.receive_nowait()
+                if kind == "asked":
+                    request.settle(self._stopping())
         except trio.WouldBlock:
             pass
 

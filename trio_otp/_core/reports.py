@@ -28,6 +28,8 @@ _LONGEST: Final = 2000  # characters of an error's own text that are told whole
 def crashed(path: tuple[str, ...], exit: Exit, details: str, extra: dict[str, Any]) -> None:
     """Report a crash: where, what, and the traceback of the error that began it."""
     assert exit.error is not None
+    if not log.isEnabledFor(logging.ERROR):
+        return  # before any text is made
     # A cleanup that fails under cancellation has a Cancelled in its context: not a cause.
     causes = [one for one in failures.chain(exit.error) if not isinstance(one, trio.Cancelled)]
     first, last = causes[-1], causes[0]
