@@ -190,7 +190,6 @@ def test_bad_options(option, value, error):
         TaskSupervisor(**{option: value})
 
 
-@pytest.mark.conforms("TSUP-013")
 async def test_many_at_once(autojump_clock, sup):
     """One supervisor is no bottleneck: a thousand tasks start without waiting, and all end."""
     started = [sup.async_nolink(later, 1, number) for number in range(1000)]
@@ -1025,7 +1024,7 @@ async def test_those_who_wait_when_it_stops(autojump_clock):
 
 
 @pytest.mark.conforms("TSUP-055", "TSUP-019")
-@pytest.mark.parametrize("how", [*ENDS, "supervised"])
+@pytest.mark.parametrize("how", ENDS)
 async def test_linked_scope_when_the_supervisor_ends_first(autojump_clock, how):
     """A scope that is linked to a task fails with `Exited` if the supervisor ends before it."""
     fates = []

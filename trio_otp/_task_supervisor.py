@@ -8,10 +8,10 @@ import trio
 
 from ._core import events, options
 from ._core.children import Child, ChildInfo, Request
-from ._core.errors import MaxChildren, NotRunning, UnknownChild
+from ._core.errors import CalledItself, MaxChildren, NotRunning, UnknownChild
 from ._core.job import Job
 from ._core.loop import Loop, Rules
-from ._core.process import NOTHING_GIVEN, Given, Process, ended_or_named
+from ._core.process import NOTHING_GIVEN, Given, Process, ended_or_named, own_process
 from ._core.specs import ChildSpec
 from ._core.text import short
 from ._core.waiting import until
@@ -260,8 +260,7 @@ class TaskSupervisor(SupervisorProcess):
         loop = self._running()
         if child in loop.guests:
             await trio.lowlevel.checkpoint_if_cancelled()
-            loop.stop_guest(child)
-            await ended_or_named(child, child._life, child._grace())
+            await _end_guest(loop, child)
             return
         found = loop.find(child)
         if found is None:
@@ -272,10 +271,13 @@ class TaskSupervisor(SupervisorProcess):
         """Wait until it holds no task. Cancellation leaves nothing behind.
 
         Raises:
+            CalledItself: The asker is one of its tasks, and would wait for its own end.
             NotRunning: The supervisor does not run.
         """
-        loop = self._running()
+        loop, asker = self._running(), own_process()
         await trio.lowlevel.checkpoint()
+        if asker is not None and (asker in loop.guests or loop.find(asker) is not None):
+            raise CalledItself(f"{short(asker.name)} is one of the tasks of {self!r}", self)
         await until(loop.idle, loop.guests)
 
     # --- inside ----------------------------------------------------------------------------
@@ -323,6 +325,17 @@ def _given(restart: Any, shutdown: Any) -> Given:
         return NOTHING_GIVEN
     options.one_of("restart", restart, options.RESTARTS)
     return Given(None if restart == "temporary" else restart, options.shutdown(shutdown))
+
+
+async def _end_guest(loop: Loop, guest: Process) -> None:
+    life, grace = guest._life, guest._grace()
+    at = trio.current_time() + grace
+    loop.stop_guest(guest)
+    try:
+        await ended_or_named(guest, life, grace)
+    finally:
+        if life.exit is None and not loop.closing:  # which sees to that itself
+            loop.watch_guest(guest, at)
 
 
 def _announce(job: Job, given: Given) -> None:

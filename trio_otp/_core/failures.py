@@ -332,7 +332,8 @@ def _is_beside(error: BaseException, stop: BaseException) -> bool:
     """Say whether an error is nothing to speak of beside an interrupt: or its twin."""
     mark = stop.__dict__.get(_CRASH)
     same = mark is not None and all(one.__dict__.get(_CRASH) == mark for one in leaves(error))
-    return same or _is_cancelled(error)
+    quiet = isinstance(error, Exited) and error.exit.error is None  # who waited for its process
+    return same or quiet or _is_cancelled(error)
 
 
 def _is_echo(error: BaseException, failures: list[BaseException]) -> bool:

@@ -188,6 +188,7 @@ class Loop(Home):
                 self._timers.set(child, trio.current_time() + child.grace)
         for guest in self.guests:
             self.stop_guest(guest)
+            self._timers.set(guest, trio.current_time() + guest._grace())
         while self._to_stop or self.guests:
             self._stop_next()
             self._handle(await self._next())
@@ -198,7 +199,11 @@ class Loop(Home):
             guest.kill()
         else:
             guest._ask(guest._life, guest._grace())
-        self._timers.set(guest, trio.current_time() + guest._grace())
+
+    def watch_guest(self, guest: Process, at: float) -> None:
+        """Name a guest that has not ended by then, since whoever had it stopped has left."""
+        self._timers.set(guest, at)
+        self._inbox.send_nowait(("alone", None, None))  # to look at its timers again
 
     def kill(self) -> None:
         """Cancel all children at once; for `Process.kill`."""

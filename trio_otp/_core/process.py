@@ -456,7 +456,8 @@ def _finish(
     if told:
         return out
     life.owed = (path, exit, details)
-    if not awaited:
+    waits_on = process._over_for_good and process._status != "stopped"  # for a later life's end
+    if not awaited or waits_on:
         report_owed(process, life)
     failures.forget_locals(crash)
     return out
@@ -557,13 +558,18 @@ def asker() -> tuple[str, ...]:
 
 
 def _refuse_hidden_names(cls: type) -> None:
-    """Refuse a subclass, at its creation, that defines over a name of ours."""
-    for base in cls.__mro__[1:]:
-        if not (issubclass(base, Process) or base is Bell) or not _is_ours(base):
-            continue
-        for name in base.__dict__.keys() & cls.__dict__.keys():
-            if not name.startswith("__") and name not in MAY_OVERRIDE and not _is_ours(cls):
-                raise TypeError(f"{cls.__qualname__}.{name} hides {base.__qualname__}.{name}")
+    """Refuse a subclass, at its creation, that has something before a name of ours."""
+    if _is_ours(cls):
+        return
+    theirs: dict[str, type] = {}  # the names met so far, also those of a mixin
+    for base in cls.__mro__:
+        if not _is_ours(base):
+            theirs.update(dict.fromkeys(base.__dict__, base))
+        elif issubclass(base, Process) or base is Bell:
+            for name in (base.__dict__.keys() & theirs.keys()) - MAY_OVERRIDE:
+                if not name.startswith("__"):
+                    hider = theirs[name].__qualname__
+                    raise TypeError(f"{hider}.{name} hides {base.__qualname__}.{name}")
 
 
 def _is_ours(cls: type) -> bool:
