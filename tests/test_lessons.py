@@ -230,8 +230,7 @@ async def test_failures_hold_no_locals(no_collector, caplog, kept):
         raise Oops
 
     async with TaskSupervisor() as tasks:
-        for _ in range(50):
-            handles.append(tasks.async_nolink(job))
+        handles.extend(tasks.async_nolink(job) for _ in range(50))
         await tasks.join()
     if not kept:
         errors = [weakref.ref(handle.last_exit.error) for handle in handles]

@@ -1216,6 +1216,7 @@ async def _storm(sup, dice):
                     how(victim)
                 if dice.random() < 0.5:
                     await trio.sleep(dice.choice([0, 0, 0.1]))
+            nursery.cancel_scope.cancel()  # linked tasks that nobody has ended would hold it open
     for info in sup.children:
         await _terminate(sup, info.process)
 

@@ -227,7 +227,7 @@ async def test_cleanup_that_fails_while_stopping(autojump_clock, caplog):
 @pytest.mark.parametrize("nursery", [None, "nursery", TaskSupervisor()])
 async def test_no_nursery(autojump_clock, sup, nursery):
     """What is no nursery is refused by name, and nothing is left over."""
-    with pytest.raises(TypeError, match="nursery must be a trio.Nursery, got"):
+    with pytest.raises(TypeError, match=r"nursery must be a trio\.Nursery, got"):
         sup.async_(nursery, idle)
     gc.collect()  # a coroutine that was never awaited would warn now
     assert sup.children == ()

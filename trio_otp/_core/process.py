@@ -39,6 +39,7 @@ _current: Final[ContextVar[Process | None]] = ContextVar("trio_otp_process", def
 NOTHING: Final = object()  # the result of a life that did not return
 
 MAY_OVERRIDE: Final = frozenset({"child_spec", "main"})
+_SET_BY_US: Final = frozenset({"_class_restart", "_class_shutdown"})  # on classes of users
 
 
 class Given(NamedTuple):
@@ -564,9 +565,10 @@ def _refuse_hidden_names(cls: type) -> None:
     theirs: dict[str, type] = {}  # the names met so far, also those of a mixin
     for base in cls.__mro__:
         if not _is_ours(base):
-            theirs.update(dict.fromkeys(base.__dict__, base))
+            if base is cls or not issubclass(base, Process):  # else it was checked already
+                theirs.update(dict.fromkeys(base.__dict__, base))
         elif issubclass(base, Process) or base is Bell:
-            for name in (base.__dict__.keys() & theirs.keys()) - MAY_OVERRIDE:
+            for name in (base.__dict__.keys() & theirs.keys()) - MAY_OVERRIDE - _SET_BY_US:
                 if not name.startswith("__"):
                     hider = theirs[name].__qualname__
                     raise TypeError(f"{hider}.{name} hides {base.__qualname__}.{name}")
