@@ -231,8 +231,10 @@ async def test_blocks_end_in_reverse(autojump_clock):
         assert log == [{}, "web", "cache", "db"]
 
 
-async def test_stop_that_is_broken_off(autojump_clock, caplog, monkeypatch):
-    """An error in the stopping code leaves the block, and the error of the body is in the log."""
+@pytest.mark.conforms("REVIEW-1")
+@pytest.mark.parametrize("failing", [True, False])
+async def test_stop_that_is_broken_off(autojump_clock, caplog, monkeypatch, failing):
+    """An error in the stopping code leaves the block; one of the body is in the log then."""
     agent = Agent(dict)
 
     async def break_off():
@@ -241,6 +243,37 @@ async def test_stop_that_is_broken_off(autojump_clock, caplog, monkeypatch):
     with pytest.raises(RuntimeError, match="a bug"):
         async with agent:
             monkeypatch.setattr(type(agent), "_stopped", lambda _: break_off())
-            raise ValueError("of the body")
-    assert "ValueError: of the body was not raised" in caplog.text
+            if failing:
+                raise ValueError("of the body")
+    assert ("ValueError: of the body was not raised" in caplog.text) == failing
     assert agent.status == "stopped"
+
+
+async def test_crash_and_its_echo(autojump_clock):
+    """A crash leaves its block alone, though a caller in it got Exited from that crash."""
+    with pytest.raises(ZeroDivisionError):
+        async with Agent(int) as agent:
+            with trio.CancelScope(shield=True):
+                await agent.get(lambda state: 1 // state)
+
+
+@pytest.mark.conforms("REVIEW-5")
+async def test_context_of_a_crash(autojump_clock):
+    """What the caller was handling is not in the crash of the function that it had run."""
+
+    def fail(state):
+        try:
+            raise KeyError("of the function")
+        except KeyError:
+            raise ValueError  # noqa: B904  # its context is what this is about
+
+    agent = Agent(int)
+    async with Supervisor([agent.child_spec(restart="temporary")]):
+        try:
+            raise LookupError("of the caller")
+        except LookupError:
+            with pytest.raises(Exited):
+                await agent.get(fail)
+    error = agent.last_exit.error
+    assert isinstance(error.__context__, KeyError)
+    assert error.__context__.__context__ is None

@@ -130,7 +130,12 @@ async def test_restarted_task_is_awaited_to_the_end(autojump_clock, caplog):
 
 async def test_awaited_child_is_not_logged(autojump_clock, caplog):
     """The error of a temporary child goes to its waiter, and to nobody else."""
-    task = Task(raises)
+
+    async def failing():
+        await trio.sleep(1)
+        raise ValueError
+
+    task = Task(failing)
     async with Supervisor() as supervisor:
         await supervisor.start_child(task)
         assert type(await attempt(task)) is ValueError

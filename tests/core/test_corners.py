@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from trio_otp import ChildSpec, ExitProcess, Ignore, Supervisor, Task, TaskSupervisor, subscribe
+from trio_otp._core.failures import merged
 from trio_otp._core.job import refuse_wrong_arguments, takes_task_status
 from trio_otp._core.text import callable_name, short
 
@@ -100,11 +101,15 @@ async def test_nursery_that_is_closed():
         Task.async_(3, trio.sleep, 1)
 
 
-async def test_subscriber_that_exits():
+@pytest.mark.parametrize("once", [True, False])
+async def test_subscriber_that_exits(once):
     """A subscriber that ends the program ends it: no life is begun that nobody runs."""
+    left = []
 
     def leave(event):
-        raise SystemExit(5)
+        if not (once and left):
+            left.append(event)
+            raise SystemExit(5)
 
     task = Task(trio.sleep_forever)
     with subscribe(leave), pytest.raises(SystemExit):
@@ -135,3 +140,9 @@ async def test_asker_leaves_while_its_child_is_bounced(autojump_clock):
         await trio.sleep(8)
         assert [info.id for info in sup.children] == [falls_once.__qualname__]
     assert starts == [0]
+
+
+def test_one_error_that_leaves_twice():
+    """An error that leaves a nursery by two ways is one failure."""
+    error = ValueError()
+    assert merged([error, error]) == (error, [])

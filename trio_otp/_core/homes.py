@@ -103,10 +103,6 @@ class TaskHome(Home):
     def __init__(self) -> None:
         self.parent = None  # no token: one object serves all tasks, and they live once
 
-    def holds(self) -> bool:
-        """Say yes: a task that was asked for belongs to its asker for good."""
-        return True
-
     def links(self, process: Process) -> bool:
         """Say yes: that is what this home is."""
         return True
@@ -179,12 +175,7 @@ class Block(LinkedHome):
     async def open(self) -> None:
         """Start the life and wait until it is ready."""
         self._process._claim(self)
-        try:
-            nursery = await self._nursery.__aenter__()
-        except BaseException:
-            self._process._home = None
-            raise
-        life = None
+        nursery = await self._nursery.__aenter__()  # cannot fail: no checkpoint, and protected
         try:
             life = self._process._spawn(nursery)
             await until(lambda: life.ready or life.exit is not None, self._process)
@@ -193,9 +184,9 @@ class Block(LinkedHome):
                 await trio.lowlevel.checkpoint_if_cancelled()
                 raise unready(self._process, life.exit)
         except BaseException as error:
-            if not await self.close(type(error), error, error.__traceback__):
-                raise
-        if life is None or not life.ready:  # it failed: its error leaves by our nursery
+            await self.close(type(error), error, error.__traceback__)
+            raise
+        if not life.ready:  # it failed: its error leaves by our nursery
             await self.close(None, None, None)
 
     @trio.lowlevel.enable_ki_protection

@@ -601,8 +601,7 @@ class Loop(Home):
         request, child.asker = child.asker, None
         if request is not None:
             request.settle(error)
-            if self._current is request:
-                self._current = None
+            self._current = None  # requests are served one at a time: it was this one
 
     def _on_left(self, request: Request) -> None:
         child = request.child

@@ -158,8 +158,6 @@ def _infos(
     waiting: list[tuple[Process, Hashable, int]] = [(root, root.name, 0) for root in roots]
     while waiting:
         process, id, restarts = waiting.pop()
-        if process in children:
-            continue
         order.append((process, id, restarts))
         known = process._under()
         for found in below.get(process, ()):
