@@ -96,7 +96,9 @@ class Supervisor(SupervisorProcess):
 
         Gives back the process handed in, or the `Task` of a function, when it is ready.
         Cancellation abandons the start: the child is stopped and forgotten. A supervisor
-        that is restarted begins with its first children again.
+        that is restarted begins with its first children again. A child that is still
+        starting is there already: who asks for it a second time gets `DuplicateChild` at
+        once, and may call it, for calls to a starting process queue.
 
         Raises:
             StartFailed: The child failed to start; it is forgotten.

@@ -377,6 +377,9 @@ class Process(Bell, Startable):
     def _settle(self, life: Any, exit: Exit, result: Any) -> None:
         """Hear of the end of a life: fail who waits for an answer, keep a result."""
 
+    def _tell_of_end(self, life: Any, path: tuple[str, ...]) -> None:
+        """Emit what is to be known before the end itself."""
+
     def _awaited(self) -> bool:
         """Say whether somebody waits for the error of a crash and will get it."""
         return False
@@ -475,6 +478,7 @@ def _end(process: Process, life: Life, exit: Exit, result: Any) -> BaseException
     if process._sleepers is not None:
         process.ring()
     if events.ANY:
+        process._tell_of_end(life, path)
         events.emit(events.Ended, process, path, exit=exit)
     life.task = None  # its context knows the process: a cycle
     return out

@@ -110,6 +110,7 @@ class ServerLife(Life):
         "state",
         "taken",
         "token",
+        "undone",
         "used_at",
     )
 
@@ -127,6 +128,7 @@ class ServerLife(Life):
         self.since = 0.0
         self.taken: Call | None = None  # the call it runs, to be failed should that crash
         self.used_at = 0.0
+        self.undone = 0  # casts that were queued at its end
         self.token = trio.lowlevel.current_trio_token()
 
     def wake(self) -> None:
@@ -328,10 +330,14 @@ class Server(Process):
         for request in calls:
             if request.stage in ("queued", "taken"):
                 request.settle(None, Exited(self, exit))
-        for _ in casts:
-            self._drop_cast()
+        life.undone = len(casts)
+        self._dropped_casts += life.undone
         if casts and exit.error is None:
             reports.warn(f"{'/'.join(self._path())} ended ({exit}) with {len(casts)} casts undone")
+
+    def _tell_of_end(self, life: ServerLife, path: tuple[str, ...]) -> None:
+        for _ in range(life.undone):
+            events.emit(events.CastDropped, self, path)
 
     def _looked_at(self, life: ServerLife | None) -> Looks:
         if life is None:
@@ -536,14 +542,17 @@ class Server(Process):
             self._drop_cast()
             return
         life.check_run()
-        if life.pending >= self._mailbox and not self._make_room(life):
-            return
-        life.queue.append((step, fn, args))
-        life.pending += 1
-        if life.idle:
-            life.wake()
+        full = life.pending >= self._mailbox
+        if not full or self._make_room(life):
+            life.queue.append((step, fn, args))
+            life.pending += 1
+            if life.idle:
+                life.wake()
+        if full:
+            self._drop_cast()  # last: a subscriber may cast, too
 
     def _make_room(self, life: ServerLife) -> bool:
+        """Take a cast out of a full mailbox, if there is one and that is the policy."""
         if self._overflow == "raise":
             raise MailboxFull(f"{self!r} has {life.pending} requests in its mailbox already", self)
         place = -1
@@ -552,7 +561,6 @@ class Server(Process):
         if place >= 0:
             del life.queue[place]
             life.pending -= 1
-        self._drop_cast()
         return place >= 0
 
     def _drop_cast(self) -> None:
