@@ -13,6 +13,7 @@ import copy
 import inspect
 import itertools
 import opcode
+import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -36,6 +37,7 @@ _MERGED: Final = "_trio_otp_merged"
 _CLEARED: Final = "_trio_otp_cleared"
 NOT_A_CRASH: Final = (trio.Cancelled, ExitProcess, Ignore)
 _PAUSES: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_CLEAR_SPARES_SUSPENDED: Final = sys.version_info >= (3, 13)
 _YIELD: Final = opcode.opmap["YIELD_VALUE"]
 _OURS_TO_TAKE: Final = (Exception, *NOT_A_CRASH)
 _set: Final = BaseException.__setattr__  # past that of a frozen class, which refuses even these
@@ -114,6 +116,8 @@ def _is_suspended(frame: FrameType) -> bool:
     An error may have come through one that lives on: a function of an agent may raise
     what its caller has just caught, or raise from it.
     """
+    if _CLEAR_SPARES_SUSPENDED:  # pragma: no cover - a matter of the Python that runs this
+        return False
     code = frame.f_code
     return code.co_flags & _PAUSES != 0 and code.co_code[frame.f_lasti] == _YIELD
 

@@ -424,6 +424,7 @@ async def live(process: Process, life: Life, body: Coroutine[Any, Any, Any]) -> 
         leaving = _finish(process, life, error, result)
     else:
         leaving = _end(process, life, life.quiet_end(), result)
+    del process, life, body, result  # since Python 3.12 a stored error knows this frame
     if leaving is not None:
         try:
             failures.raised(leaving)
