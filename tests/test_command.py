@@ -97,6 +97,7 @@ def test_folder_of_a_file_is_on_the_path(program):
     ("target", "text"),
     [
         ("missing.py", "there is no file 'missing.py'"),
+        ("notes.txt", "'notes.txt' is not a Python file"),
         ("missing", "there is no file or module 'missing'"),
         ("missing.deeper", "there is no file or module 'missing.deeper'"),
         ("program:gone", "program has no 'gone'"),
@@ -108,6 +109,7 @@ def test_folder_of_a_file_is_on_the_path(program):
 def test_what_cannot_be_run(program, target, text):
     """One line says what is wrong."""
     Path("services.py").write_text("number = 7\n")
+    Path("notes.txt").write_text("to do\n")
     with pytest.raises(SystemExit) as caught:
         main(["run", target])
     assert text in str(caught.value.code)

@@ -6,7 +6,16 @@ import pytest
 import trio
 import trio.testing
 
-from trio_otp import Agent, CallFailed, ChildSpec, Supervisor, Task, TaskSupervisor
+from trio_otp import (
+    Agent,
+    CallFailed,
+    ChildSpec,
+    Ready,
+    Supervisor,
+    Task,
+    TaskSupervisor,
+    subscribe,
+)
 
 LEAVING = [KeyboardInterrupt(), SystemExit(3)]
 
@@ -89,6 +98,22 @@ def test_it_leaves_alone(place, error, caplog):
     assert getattr(caught.value, "code", 3) == 3
     assert log == ["start a", "start b", "stop b", "stop a"]
     assert not caplog.records
+
+
+@pytest.mark.conforms("CASE-83")
+@pytest.mark.parametrize("error", LEAVING, ids=repr)
+def test_start_that_it_ends(error):
+    """A supervisor whose last child never started does not become ready: no body runs."""
+    told = []
+
+    async def main():
+        with subscribe(told.append):
+            async with Supervisor([Agent(int), Agent(raise_it, error)]):
+                pytest.fail("the body must not run")
+
+    with pytest.raises(type(error)):
+        trio.run(main)
+    assert [type(event.process) for event in told if isinstance(event, Ready)] == [Agent]
 
 
 @pytest.mark.conforms("CASE-83")

@@ -125,7 +125,7 @@ async def test_submitting_under_a_limit(autojump_clock):
     assert trio.current_time() == 100
 
 
-@pytest.mark.conforms("CASE-21")
+@pytest.mark.conforms("CASE-21", "REVIEW-9")
 @pytest.mark.parametrize("limit", [None, math.inf, 0])
 async def test_limits_everywhere(autojump_clock, limit):
     """No limit waits, 0 means only what is there now; in every place that takes a limit."""

@@ -93,6 +93,7 @@ async def test_who_has_left_does_not_count(autojump_clock, nursery):
         assert await agent.get() == ("a",)
 
 
+@pytest.mark.conforms("REVIEW-14")
 @pytest.mark.parametrize("how", ["cast", "call", "stop", "kill"])
 async def test_other_threads(autojump_clock, how):
     """Another thread is refused with the remedy, and the agent is as good as before."""

@@ -1,13 +1,26 @@
 """run(): the root of a program."""
 
+import logging
 import math
+import signal
 import threading
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
-from trio_otp import Agent, ChildSpec, RestartsExhausted, StartFailed, Task, current_process, run
+from trio_otp import (
+    Agent,
+    Backoff,
+    ChildSpec,
+    RestartsExhausted,
+    StartFailed,
+    Task,
+    current_process,
+    run,
+    trap_exit,
+)
 
 
 def service(log, name):
@@ -176,3 +189,123 @@ def test_main_that_is_no_async_function():
     """A main that returns no coroutine is told so plainly."""
     with pytest.raises(TypeError, match="must be an async function"):
         run(lambda: 1)
+
+
+# --- signals -----------------------------------------------------------------------------
+
+LEAVING = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+
+
+async def press(*times, number=signal.SIGINT):
+    for time in times:
+        await trio.sleep(time - trio.current_time())
+        signal.raise_signal(number)
+    await trio.sleep_forever()
+
+
+def by(*times, number):
+    """Describe a child that sends signals; the first child, so that it is the last to stop."""
+    return ChildSpec(partial(press, *times, number=number), id="by")
+
+
+def ends_at(children, leaves=KeyboardInterrupt, main=None):
+    """Run until a signal has its effect, and give the time of that."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    with pytest.raises(leaves) as caught:
+        run(*filter(None, [main]), children=children, clock=clock)
+    assert getattr(caught.value, "code", 143) == 143
+    return clock.current_time()
+
+
+async def falls_late():
+    await trio.sleep(3)
+    raise ValueError("falls late")
+
+
+async def never_ready(*, task_status):
+    await trio.sleep_forever()
+
+
+@pytest.mark.real
+@pytest.mark.conforms("CASE-83")
+@pytest.mark.parametrize(("number", "leaves"), LEAVING)
+@pytest.mark.parametrize("last", [falls_late, never_ready])
+def test_signal_stops_in_order(number, leaves, last):
+    """A signal while a child waits to be restarted, or starts, stops the others at once, in reverse."""
+    log = []
+    last = ChildSpec(last, id="last", backoff=Backoff(60))
+    children = [by(5, number=number), service(log, "a"), service(log, "b"), last]
+    assert ends_at(children, leaves) == 5
+    assert sorted(log[:2]) == ["start a", "start b"]
+    assert log[2:] == ["stop b", "stop a"]
+
+
+def slow(log, name, seconds):
+    """Describe a child that takes its time when it is asked to stop."""
+
+    async def serve():
+        with trap_exit() as exiting:
+            try:
+                await exiting.wait()
+                log.append(f"asked {name}")
+                await trio.sleep(seconds)
+            finally:
+                log.append(f"stop {name}")
+
+    return ChildSpec(serve, id=name, shutdown=None)
+
+
+@pytest.mark.real
+@pytest.mark.conforms("CASE-83", "REVIEW-3")
+@pytest.mark.parametrize(("number", "leaves"), LEAVING)
+def test_second_signal_kills(number, leaves):
+    """One signal waits for the cleanup of each; a second one ends what is left at once."""
+    log = []
+    services = [slow(log, "a", 5), slow(log, "b", 5)]
+    assert ends_at([by(1, number=number), *services], leaves) == 11
+    assert log == ["asked b", "stop b", "asked a", "stop a"]
+    log.clear()
+    assert ends_at([by(1, 3, number=number), *services], leaves) == 3
+    assert log[0] == "asked b"
+    assert sorted(log[1:]) == ["stop a", "stop b"]
+
+
+@pytest.mark.real
+@pytest.mark.conforms("CASE-83")
+@pytest.mark.parametrize("how", ["returns", "raises"])
+def test_main_that_ends_otherwise_after_a_signal(how, caplog):
+    """The signal has the last word; an error of the cleanup is in the log."""
+
+    async def main():
+        try:
+            await press(1)
+        except trio.Cancelled:
+            if how == "raises":
+                raise ValueError("in the cleanup") from None
+
+    caplog.set_level(logging.ERROR, "trio_otp")
+    assert ends_at([], main=main) == 1
+    assert ("ValueError: in the cleanup was not raised" in caplog.text) == (how == "raises")
+
+
+@pytest.mark.real
+def test_exit_after_a_signal():
+    """A SystemExit of the program's own keeps its code, also when a signal came before."""
+
+    async def main():
+        try:
+            await press(1, number=signal.SIGTERM)
+        finally:
+            raise SystemExit(3)
+
+    with pytest.raises(SystemExit) as caught:
+        run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert caught.value.code == 3
+
+
+@pytest.mark.real
+def test_handlers_are_given_back():
+    """After a run, signals do what they did before."""
+    before = [signal.getsignal(number) for number, _ in LEAVING]
+    ends_at([], main=partial(press, 1))
+    assert [signal.getsignal(number) for number, _ in LEAVING] == before

@@ -15,6 +15,7 @@ from trio_otp import (
     StartFailed,
     Supervisor,
     Task,
+    TaskSupervisor,
 )
 
 
@@ -247,6 +248,20 @@ async def test_stop_that_is_broken_off(autojump_clock, caplog, monkeypatch, fail
                 raise ValueError("of the body")
     assert ("ValueError: of the body was not raised" in caplog.text) == failing
     assert agent.status == "stopped"
+
+
+@pytest.mark.conforms("REVIEW-12")
+@pytest.mark.parametrize("home", [Agent(dict), Supervisor([trio.sleep_forever]), TaskSupervisor()])
+async def test_failing_cleanup_under_a_cancellation(autojump_clock, home):
+    """An error in the cleanup of a body that was cancelled leaves bare: it counts, not the cancellation."""
+    with pytest.raises(ValueError, match="in the cleanup"), trio.move_on_after(1) as scope:
+        async with home:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("in the cleanup")
+    assert not scope.cancelled_caught
+    assert home.status == "stopped"
 
 
 async def test_crash_and_its_echo(autojump_clock):

@@ -292,6 +292,7 @@ async def test_requests_queue_behind_a_stop(autojump_clock, log):
         assert log.take() == "-slow:shutdown +x"
 
 
+@pytest.mark.conforms("REVIEW-4")
 async def test_falls_are_acted_on_during_a_start(autojump_clock, log):
     """A child that falls while another one starts is restarted at once."""
     async with running(log, "a") as bench, trio.open_nursery() as nursery:
@@ -326,6 +327,7 @@ async def test_group_restart_during_a_start(autojump_clock, log):
 # --- asking while starting --------------------------------------------------------------------
 
 
+@pytest.mark.conforms("REVIEW-4")
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize("verb", ["start", "restart", "terminate"])
 async def test_asking_ones_own_supervisor_while_starting(autojump_clock, depth, verb):
@@ -386,7 +388,7 @@ async def test_asking_another_supervisor_while_starting(autojump_clock):
 # --- askers that leave -----------------------------------------------------------------------
 
 
-@pytest.mark.conforms("CASE-10")
+@pytest.mark.conforms("CASE-10", "REVIEW-4")
 async def test_asker_who_leaves_abandons_only_the_start(autojump_clock, log):
     """A start whose asker gives up is ended and forgotten; the other children are untouched."""
     slow = Slow(cleanup=1)
@@ -572,6 +574,18 @@ async def test_asker_that_leaves_while_a_group_waits(autojump_clock, log):
         await trio.sleep(20)
         assert bench.which() == "a (slow)"
         assert len(slow.starts) == 2
+
+
+async def test_terminating_while_a_group_waits(autojump_clock, log):
+    """A child that is terminated in the delay of its group stays down when the others come back."""
+    async with running(log, "x", strategy="one_for_all") as bench:
+        await bench.sup.start_child(bench.spec("a", backoff=Backoff(10)))
+        await bench.fall("a")
+        await bench.sup.terminate_child("x")
+        assert (bench["a"].status, bench["x"].status) == ("restarting", "stopped")
+        await trio.sleep(20)
+        assert bench.which() == "(x) a"
+        assert trio.current_time() == 20
 
 
 async def test_abandoned_start_that_declines(autojump_clock, log):

@@ -567,6 +567,7 @@ async def test_killing_a_supervisor(autojump_clock, log):
     assert events[4:] == ["-SUP:killed"]
 
 
+@pytest.mark.conforms("REVIEW-3", "REVIEW-15")
 @pytest.mark.parametrize("which", ["child", "inner", "root"])
 async def test_kill_hurries_a_stop(autojump_clock, log, which):
     """A kill during a stop ends the wait for those it names, and the stop goes on."""
@@ -597,11 +598,13 @@ async def test_killed_child_comes_back(autojump_clock, log):
 # --- nothing may hang --------------------------------------------------------------------------
 
 
+@pytest.mark.conforms("REVIEW-1")
 class Broken(logging.Handler):
     def emit(self, record):
         raise RuntimeError("this handler is broken")
 
 
+@pytest.mark.conforms("REVIEW-1")
 async def test_broken_log_handler(autojump_clock, log, capsys):
     """A log handler that raises is noted on standard error; restarts and stops go on."""
     handler = Broken()
@@ -640,6 +643,7 @@ async def test_broken_subscriber(autojump_clock, log, caplog):
     assert "this subscriber is broken" in caplog.text
 
 
+@pytest.mark.conforms("REVIEW-1")
 @pytest.mark.parametrize("method", ["_stop_next", "_on_end", "_close", "_next"])
 @pytest.mark.parametrize("nested", [False, True])
 async def test_bug_in_the_stopping_code(autojump_clock, log, monkeypatch, method, nested):
@@ -821,6 +825,7 @@ def all_under(sup):
             yield from all_under(process)
 
 
+@pytest.mark.conforms("REVIEW-3")
 async def test_cancelled_at_every_checkpoint_of_a_start(autojump_clock, log):
     """A start that is cancelled after any number of steps leaves nothing and reports nothing."""
     for steps in range(40):

@@ -77,7 +77,7 @@ async def test_long_limits(autojump_clock, nursery, limit):
     assert await Task.async_(nursery, later, 50).await_(timeout=limit) == "late"
 
 
-@pytest.mark.conforms("TASK-034", "TASK-035", "TASK-073")
+@pytest.mark.conforms("TASK-034", "TASK-035", "TASK-073", "REVIEW-9")
 async def test_five_seconds(autojump_clock, nursery):
     """`await_` and `yield_` wait five seconds by default, a bare `await` without a limit."""
     task = Task.async_(nursery, later, 60)

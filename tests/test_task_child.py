@@ -2,23 +2,15 @@
 
 import pytest
 import trio
+import trio.testing
 
-from trio_otp import Agent, ChildSpec, Supervisor, Task
+from trio_otp import Agent, Supervisor, Task, trap_exit
 
 
 async def once(log, error=None):
     log.append("run")
     if error is not None:
         raise error
-
-
-class Worker(Task[int], restart="transient", shutdown=2.0):
-    async def main(self) -> int:
-        return 1
-
-
-class Careful(Worker, shutdown=None):
-    """Inherits what it does not say."""
 
 
 @pytest.mark.conforms("TASK-029", "TASK-031")
@@ -40,39 +32,43 @@ async def test_start_does_not_wait_for_the_body(autojump_clock):
         assert [info.status for info in sup.children] == ["running", "running"]
 
 
-@pytest.mark.conforms("TASK-032", "TASK-033")
-def test_class_keywords():
-    """The options of a subclass are class keywords; what it does not say, it inherits."""
-    worker, careful = Worker().child_spec(), Careful().child_spec()
-    assert (worker.restart, worker.shutdown, worker.start_timeout) == (
-        None,
-        "inherit",
-        float("inf"),
-    )
-    assert [(cls._class_restart, cls._class_shutdown) for cls in (Task, Worker, Careful)] == [
-        ("temporary", 5.0), ("transient", 2.0), ("transient", float("inf")),
-    ]  # fmt: skip
-    assert isinstance(careful, ChildSpec)
+async def deaf():
+    with trap_exit():
+        await trio.sleep(1000)
 
 
-@pytest.mark.conforms("TASK-033")
+class Deaf(Task[None], restart="transient", shutdown=2.0):
+    async def main(self):
+        await deaf()
+
+
+class Patient(Deaf, shutdown=None):
+    """Inherits what it does not say."""
+
+
+@pytest.mark.conforms("TASK-029", "TASK-032", "TASK-033")
 @pytest.mark.parametrize(
-    ("changes", "restart", "shutdown"),
+    ("make", "changes", "restart", "seconds"),
     [
-        ({}, "transient", 2.0),
-        ({"restart": "permanent"}, "permanent", 2.0),
-        ({"shutdown": None}, "transient", float("inf")),
-        ({"shutdown": "brutal_kill", "id": "w"}, "transient", "brutal_kill"),
+        (lambda: Task(deaf), {}, "temporary", 5),
+        (lambda: Task(deaf, restart="permanent", shutdown=1), {}, "permanent", 1),
+        (Deaf, {}, "transient", 2),
+        (Patient, {}, "transient", 1000),
+        (lambda: Deaf(restart="permanent", shutdown=3), {}, "permanent", 3),
+        (Deaf, {"restart": "permanent"}, "permanent", 2),
+        (Deaf, {"shutdown": None, "id": "w"}, "transient", 1000),
+        (lambda: Deaf(shutdown=3), {"shutdown": "brutal_kill"}, "transient", 0),
     ],
 )
-async def test_spec_wins_over_class(changes, restart, shutdown):
-    """What a child specification says wins over what the class says."""
-    worker = Worker()
-    spec = worker.child_spec(**changes)
-    async with Supervisor([spec]) as sup:
-        (child,) = sup._loop.children()
-        assert (child.restart, child.shutdown) == (restart, shutdown)
-        assert child.id == changes.get("id", worker)
+async def test_whose_options_hold(autojump_clock, make, changes, restart, seconds):
+    """The specification wins over the handle, that over its class, that over the class it is of."""
+    task = make()
+    async with Supervisor([task.child_spec(**changes)]) as sup:
+        await trio.testing.wait_all_tasks_blocked()
+        (info,) = sup.children
+        assert (info.id, info.process) == (changes.get("id", task), task)
+        assert info.restart == restart
+    assert trio.current_time() == seconds
 
 
 @pytest.mark.conforms("TASK-032")

@@ -232,6 +232,7 @@ AWKWARD = [
 ]
 
 
+@pytest.mark.conforms("REVIEW-13")
 @pytest.mark.parametrize("error", AWKWARD, ids=lambda error: type(error).__name__)
 async def test_awkward_errors(autojump_clock, sup, error):
     """Every waiter gets an error of the same kind, text and fields, however oddly it is made."""

@@ -285,7 +285,7 @@ async def test_closed_nursery(autojump_clock, sup):
     await sup.join()
 
 
-@pytest.mark.conforms("TSUP-021", "TSUP-044")
+@pytest.mark.conforms("TSUP-021", "TSUP-044", "REVIEW-10")
 @each(FORMS)
 async def test_context_and_askers(autojump_clock, sup, start):
     """A task runs in its asker's context, and knows who asked for it, nested askers included."""
@@ -438,7 +438,7 @@ async def test_survives_its_caller(autojump_clock, sup, ending):
     assert await tasks[0] == "late"
 
 
-@pytest.mark.conforms("TSUP-015", "COMMON-001")
+@pytest.mark.conforms("TSUP-015", "COMMON-001", "REVIEW-10")
 async def test_callers_end_takes_the_linked_task(autojump_clock, sup):
     """A linked task ends with its caller's scope, and leaves the supervisor's table."""
     async with trio.open_nursery() as nursery:
@@ -1023,7 +1023,7 @@ async def test_those_who_wait_when_it_stops(autojump_clock):
     assert seen == dict.fromkeys(["linked", "isolated", "outside"], ("shutdown", None))
 
 
-@pytest.mark.conforms("TSUP-055", "TSUP-019")
+@pytest.mark.conforms("TSUP-055", "TSUP-019", "REVIEW-10")
 @pytest.mark.parametrize("how", ENDS)
 async def test_linked_scope_when_the_supervisor_ends_first(autojump_clock, how):
     """A scope that is linked to a task fails with `Exited` if the supervisor ends before it."""

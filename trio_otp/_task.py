@@ -275,7 +275,7 @@ class Task(Job, Generic[T_co]):
                 await _checkpoint()
             elif limit == "brutal_kill":  # before the first checkpoint: also if we are cancelled
                 self._kill(life)
-                await ended_or_named(self, life, math.inf)
+                await ended_or_named(self, life, SECONDS)
             else:
                 self._ask(life, limit)
                 await ended_or_named(self, life, limit)

@@ -136,7 +136,7 @@ class Loop(Home):
     async def _serve(self, ready: Any) -> None:
         while True:
             self._advance()
-            if self._unready and not self._to_start and not self._starting:
+            if self._unready and not (self._to_start or self._starting or self._closing):
                 self._unready = False
                 ready()
                 self._advance()  # to the requests that came meanwhile

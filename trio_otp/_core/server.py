@@ -9,6 +9,8 @@ Rules of this file:
   2. When a life ends, everybody who waits for an answer is told in the same step.
   3. The fast path: an idle server's function may run in its caller, in the server's
      context, in one step; all that differs is whose Trio task it is.
+  4. What runs in the caller is protected from KeyboardInterrupt as well: a request that is
+     half queued would wake a caller that does not wait.
 """
 
 from __future__ import annotations
@@ -435,6 +437,7 @@ class Server(Process):
         life.wake()
         return await self._answer(request, limit, trio.current_time() + limit)
 
+    @trio.lowlevel.enable_ki_protection
     async def _call_in_turn(
         self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...], limit: float
     ) -> Any:
@@ -533,6 +536,7 @@ class Server(Process):
                 raise CalledItself(f"all would wait for each other: {circle}", self)
             process = process._unlimited_wait()
 
+    @trio.lowlevel.enable_ki_protection
     def _cast(self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Have a function run on the state, some time."""
         if not callable(fn):

@@ -54,8 +54,10 @@ class Bell:
                 sleeper.wake()
 
 
+@trio.lowlevel.enable_ki_protection
 async def any_ring(*bells: Bell) -> None:
     """Sleep until one of the bells rings."""
+    # Protected: a sleeper that an interrupt left at a bell would wake whatever its task does next.
     sleeper = Sleeper()
     for bell in bells:
         if bell._sleepers is None:
@@ -69,6 +71,7 @@ async def any_ring(*bells: Bell) -> None:
                 bell._sleepers.pop(sleeper, None)
 
 
+@trio.lowlevel.enable_ki_protection
 async def until(true: Callable[[], bool], *bells: Bell, at: float = math.inf) -> bool:
     """Sleep until a condition holds, looking whenever a bell rings; False if it is too late.
 
