@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, overload
 
 import trio
@@ -106,8 +107,9 @@ class TaskSupervisor(SupervisorProcess):
         given = _given(restart, shutdown)
         if given.restart is not None:
             return self._start_restartable(fn, args, name, given)
-        guests = self._admission()
-        job = Job._launch(self._nursery, guests.isolated, fn, args, name, True, guests)
+        loop = self._admission()
+        guests = loop.guests
+        job = Job._launch(loop.nursery, guests.isolated, fn, args, name, True, guests)
         _announce(job, given)
         return job
 
@@ -126,7 +128,7 @@ class TaskSupervisor(SupervisorProcess):
         counts it, and stops it with the rest, which fails the nursery's scope with
         `Exited`. Arguments and errors as in `start_child`.
         """
-        given, guests = _given("temporary", shutdown), self._admission()
+        given, guests = _given("temporary", shutdown), self._admission().guests
         task: Task[Any] = Task._launch(nursery, guests.linked, fn, args, name, False, guests)
         _announce(task, given)
         return task
@@ -144,8 +146,9 @@ class TaskSupervisor(SupervisorProcess):
         It lives as long as this supervisor, whatever becomes of the caller. Arguments and
         errors as in `start_child`.
         """
-        given, guests = _given("temporary", shutdown), self._admission()
-        task: Task[Any] = Task._launch(self._nursery, guests.isolated, fn, args, name, True, guests)
+        given, loop = _given("temporary", shutdown), self._admission()
+        guests = loop.guests
+        task: Task[Any] = Task._launch(loop.nursery, guests.isolated, fn, args, name, True, guests)
         _announce(task, given)
         return task
 
@@ -290,18 +293,16 @@ class TaskSupervisor(SupervisorProcess):
         if self._loop is not None and not self._loop.closing:
             await self.join()
 
-    @property
-    def _nursery(self) -> trio.Nursery:
-        assert self._loop is not None  # asked for after an admission
-        return self._loop.nursery
-
-    def _admission(self) -> Guests:
-        loop = self._running()
+    def _admission(self) -> Loop:
+        loop = self._loop or self._running()
         if loop.closing:
             raise NotRunning(f"{self!r} is stopping", self)
-        if loop.size() >= self._max_children:
+        if self._max_children < math.inf and loop.size() >= self._max_children:
             raise MaxChildren(f"{self!r} holds max_children={self._max_children:g} tasks already")
-        return loop.guests
+        return loop
+
+    def _admit_item(self) -> Guests:
+        return self._admission().guests
 
     @trio.lowlevel.enable_ki_protection
     def _start_restartable(
@@ -317,7 +318,7 @@ class TaskSupervisor(SupervisorProcess):
     ) -> Any:
         given = _given("temporary", about.pop("shutdown", 5.0))
         chosen = StreamOptions.checked(**about)
-        return Stream(items, fn, args, chosen, linked=linked, given=given, admit=self._admission)
+        return Stream(items, fn, args, chosen, linked=linked, given=given, admit=self._admit_item)
 
 
 def _given(restart: Any, shutdown: Any) -> Given:

@@ -71,12 +71,10 @@ class Loop(Home):
         "_budget",
         "_by_process",
         "_children",
-        "_closing",
         "_current",
         "_held",
         "_inbox",
         "_leaving",
-        "_nursery",
         "_outbox",
         "_owner",
         "_requests",
@@ -86,7 +84,9 @@ class Loop(Home):
         "_to_start",
         "_to_stop",
         "_unready",
+        "closing",
         "guests",
+        "nursery",
     )
 
     def __init__(self, owner: Process, rules: Rules, children: Iterable[Child] = ()) -> None:
@@ -109,7 +109,7 @@ class Loop(Home):
         self._requests: deque[Request] = deque()
         self._current: Request | None = None
         self._unready = True  # the first start is not over
-        self._closing = False
+        self.closing = False  # it takes no more children
         self._leaving: BaseException | None = None  # what ends this life
         self.guests = Guests(owner)
 
@@ -124,7 +124,7 @@ class Loop(Home):
         """
         self._claim_all()
         try:
-            async with OwnNursery() as self._nursery:
+            async with OwnNursery() as self.nursery:
                 try:
                     self._to_start.extend(self._children.values())
                     await self._serve(ready)
@@ -136,7 +136,7 @@ class Loop(Home):
     async def _serve(self, ready: Any) -> None:
         while True:
             self._advance()
-            if self._unready and not (self._to_start or self._starting or self._closing):
+            if self._unready and not (self._to_start or self._starting or self.closing):
                 self._unready = False
                 ready()
                 self._advance()  # to the requests that came meanwhile
@@ -155,7 +155,7 @@ class Loop(Home):
             self._refuse_the_rest()
 
     def _close(self) -> None:
-        self._closing = True
+        self.closing = True
         self._to_start.clear()
         self._timers = Timers()
         self.guests.tell = self._inbox
@@ -271,7 +271,7 @@ class Loop(Home):
 
     def interrupted(self) -> None:
         """Take back all promises: what passes is about to cancel this loop."""
-        self._closing = True
+        self.closing = True
 
     def hands_on(self, process: Process) -> bool:
         """Say whether the failure of a start is told to whoever asked for it."""
@@ -285,7 +285,7 @@ class Loop(Home):
 
     def _promises(self, child: Child, exit: Exit) -> bool:
         """Say whether another life will follow, as far as can be known before deciding."""
-        if self._closing or child.doomed or exit is IGNORED:
+        if self.closing or child.doomed or exit is IGNORED:
             return False
         if child.state == "stopping" or child in self._to_stop:
             return child in self._to_start
@@ -325,7 +325,7 @@ class Loop(Home):
     # --- what may be done now ------------------------------------------------------------
 
     def _advance(self) -> None:
-        if self._closing:
+        if self.closing:
             return  # an interrupt passes; the cancellation that it brings comes next
         if self._to_stop:
             self._stop_next()
@@ -352,9 +352,9 @@ class Loop(Home):
         child.failure = None
         self._starting.add(child)
         if child.context is None:
-            life = child.process._spawn(self._nursery)
+            life = child.process._spawn(self.nursery)
         else:
-            life = child.context.copy().run(child.process._spawn, self._nursery)
+            life = child.context.copy().run(child.process._spawn, self.nursery)
         if life.ready:
             self._on_ready(child)
         else:
@@ -405,7 +405,7 @@ class Loop(Home):
         self._timers.drop(child)
         self._starting.discard(child)
         self._to_stop.discard(child)
-        if self._closing:
+        if self.closing:
             self._answer(child)
         elif was == "stopping" and child.failure is None:
             self._on_stopped(child)
@@ -492,7 +492,7 @@ class Loop(Home):
             self._timers.set(None, at if self._held else math.inf)
 
     def _give_up(self, child: Child, exit: Exit) -> None:
-        self._closing = True  # promises end here, before anybody can look
+        self.closing = True  # promises end here, before anybody can look
         text = f"{short(self._owner.name)} gave up: {self._budget.account()}"
         error = RestartsExhausted(text)
         error.__cause__ = exit.error
@@ -525,7 +525,7 @@ class Loop(Home):
 
         A start whose asker leaves is abandoned; a stop goes on.
         """
-        if self._closing:
+        if self.closing:
             raise self._stopping()
         if self._is_starting(trio.lowlevel.current_task()):
             raise CalledItself(
@@ -554,7 +554,7 @@ class Loop(Home):
         return False
 
     def _on_asked(self, request: Request) -> None:
-        if self._closing:
+        if self.closing:
             request.settle(self._stopping())
         else:
             self._requests.append(request)
@@ -605,7 +605,7 @@ class Loop(Home):
 
     def _on_left(self, request: Request) -> None:
         child = request.child
-        if self._closing or request.verb == "terminate":
+        if self.closing or request.verb == "terminate":
             return
         if child.asker is not request:
             self._undo(request)
@@ -663,16 +663,6 @@ class Loop(Home):
         if isinstance(child, Process) and child in self._by_process:
             return self._by_process[child]
         return self._children.get(child)
-
-    @property
-    def closing(self) -> bool:
-        """Whether it takes no more children."""
-        return self._closing
-
-    @property
-    def nursery(self) -> trio.Nursery:
-        """Where its children run."""
-        return self._nursery
 
     def _path_of(self, child: Child) -> str:
         return "/".join(child.process._path())
