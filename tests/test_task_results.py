@@ -7,7 +7,7 @@ import trio
 import trio.testing
 from outcome import Error, Value
 
-from trio_otp import Exited, ExitProcess, Task, TaskSupervisor, TimedOut, trap_exit
+from trio_otp import Exited, ExitProcess, Supervisor, Task, TaskSupervisor, TimedOut, trap_exit
 
 
 async def after(seconds, value=None):
@@ -49,6 +49,42 @@ async def test_values_in_the_given_order(autojump_clock, tasks):
     """The values come in the order of the tasks, whoever was first."""
     assert await Task.await_many(start(tasks, (3, "a"), (1, "b"), (2, "c"))) == ["a", "b", "c"]
     assert trio.current_time() == 3
+
+
+@pytest.mark.parametrize("many", [Task.await_many, Task.yield_many])
+async def test_each_is_looked_at_when_it_ends(autojump_clock, tasks, many, monkeypatch):
+    """Waiting for a thousand that end one by one costs a few looks at each, not a thousand."""
+    looks, is_over = [], Task._is_over
+
+    def look(task):
+        looks.append(task)
+        return is_over(task)
+
+    waited = start(tasks, *((i, i) for i in range(1000)))
+    monkeypatch.setattr(Task, "_is_over", look)
+    results = await many(waited, timeout=None)
+    assert len(results) == 1000
+    assert len(looks) < 10 * 1000
+
+
+async def test_one_that_runs_again_is_waited_for_again(autojump_clock, tasks):
+    """A task that had ended, and runs again since its group was restarted, has no result any more."""
+    runs = []
+
+    async def answer():
+        runs.append(1)
+        await trio.sleep(10)
+        return len(runs)
+
+    async def crash_once():
+        await trio.sleep(12 if len(runs) == 1 else math.inf)
+        raise ValueError
+
+    again = Task(answer, restart="transient")
+    async with Supervisor([again, crash_once], strategy="one_for_all"):
+        other = tasks.async_nolink(after, 15, "other")
+        assert await Task.await_many([again, other], timeout=None) == [2, "other"]
+        assert trio.current_time() == 22
 
 
 @pytest.mark.conforms("TASK-057")

@@ -26,7 +26,7 @@ from ._core.job import Job, refuse_wrong_arguments
 from ._core.nursery import OwnNursery
 from ._core.process import NOTHING, NOTHING_GIVEN, Given, current_process, unprotected
 from ._core.text import callable_name, short
-from ._core.waiting import Bell, any_ring, until
+from ._core.waiting import Bell, next_ring, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -317,7 +317,7 @@ class StreamRun(Bell):
             if self._input is _END and not self._running:
                 self._refuse_false_end()
                 raise StopAsyncIteration
-            await any_ring(self)
+            await next_ring(self)
             # If that was a failure of this very block, nothing more is given or started.
             await trio.lowlevel.checkpoint_if_cancelled()
         raise RuntimeError("the block of this stream has been left")
@@ -350,7 +350,7 @@ class StreamRun(Bell):
         for item in self._running:
             item._life.scope.cancel(reason="the input of its stream failed")
         while self._running:
-            await any_ring(self)
+            await next_ring(self)
         error, self._input_error = self._input_error, None
         self._report_undelivered()
         if error is None:
@@ -481,7 +481,7 @@ class StreamRun(Bell):
                 if self._has_room():
                     await self._read_one()
                 else:
-                    await any_ring(self)
+                    await next_ring(self)
         except (Exception, trio.Cancelled) as error:
             if self.closing:
                 raise

@@ -27,7 +27,7 @@ from ._core.homes import LINKED, TaskHome
 from ._core.job import ONE_LIFE, Job, checked, refuse_wrong_arguments, takes_task_status
 from ._core.process import NOTHING, Process, ended_or_named, own_process, report_owed
 from ._core.text import short
-from ._core.waiting import until
+from ._core.waiting import Bell, Ear, next_ring, until
 from ._stream import Stream, StreamOptions
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Coroutine,
         Generator,
         Iterable,
+        Sequence,
     )
     from contextlib import AbstractAsyncContextManager
 
@@ -310,11 +311,12 @@ class Task(Job, Generic[T_co]):
         waited = _tasks(tasks)
         limit = options.limit("timeout", timeout)
         with _reading([*waited]):
-            if not await _many_done(waited, lambda: _all_or_failed(waited), limit):
+            tally = Tally(waited, len(waited), or_failed=True)
+            if not await tally.complete(limit):
                 late = [task.name for task in waited if not task._is_over()]
                 raise TimedOut(f"{short(late)} have no result within {timeout:g} s")
             for task in waited:
-                if task._is_over() and task._value is NOTHING:
+                if task._is_over() and _has_failed(task):
                     await task._failed()
             return [task._value for task in waited]
 
@@ -347,9 +349,7 @@ class Task(Job, Generic[T_co]):
         enough = min(wanted, len(waited))
         seconds = options.limit("timeout", timeout)
         with _reading([*waited]):
-            in_time = await _many_done(
-                waited, lambda: sum(task._is_over() for task in waited) >= enough, seconds
-            )
+            in_time = await Tally(waited, enough).complete(seconds)
             given_up = {} if in_time else await _given_up(waited, on_timeout)
             await _unless_it_failed_us(*waited)
             over = {task: task._result() for task in waited if task._is_over()}
@@ -516,7 +516,7 @@ def _reading(tasks: list[Task[Any]]) -> Generator[None]:
 
 async def _unless_it_failed_us(*tasks: Task[Any]) -> None:
     """Let the cancellation win that a linked failure has brought to the scope it belongs to."""
-    if any(task._is_over() and task._value is NOTHING for task in tasks):
+    if any(task._is_over() and _has_failed(task) for task in tasks):
         await trio.lowlevel.checkpoint_if_cancelled()
 
 
@@ -536,12 +536,50 @@ async def _given_up(
     return {task: await task.shutdown(timeout="brutal_kill") for task in late}
 
 
-async def _many_done(tasks: list[Task[T]], enough: Callable[[], bool], limit: float) -> bool:
-    at = trio.current_time() + limit
-    await trio.lowlevel.checkpoint()
-    return enough() or (limit > 0 and await until(enough, *tasks, at=at))
+class Tally(Bell):
+    """Waits for the ends of many tasks, looking at each only when it has ended."""
+
+    __slots__ = ("_left", "_or_failed", "_tasks", "_wanted")
+
+    def __init__(self, tasks: Sequence[Task[Any]], wanted: int, *, or_failed: bool = False) -> None:
+        self._sleepers = None
+        self._tasks = tasks
+        self._wanted = wanted
+        self._or_failed = or_failed  # one failure is enough
+        self._left = 0
+
+    async def complete(self, limit: float) -> bool:
+        """Wait until so many have ended; False if that takes longer than the limit."""
+        at = trio.current_time() + limit
+        await trio.lowlevel.checkpoint()
+        if limit > 0 and not self._enough():
+            with trio.CancelScope(deadline=at):
+                while not self._enough():  # one that ended may have been started again
+                    await self._next_look()
+        return self._enough()
+
+    def _enough(self) -> bool:
+        over = [task for task in self._tasks if task._is_over()]
+        self._left = self._wanted - len(over)
+        return self._left <= 0 or (self._or_failed and any(_has_failed(task) for task in over))
+
+    @trio.lowlevel.enable_ki_protection
+    async def _next_look(self) -> None:
+        ears = [Ear(task, self._heard) for task in self._tasks if not task._is_over()]
+        try:
+            await next_ring(self)
+        finally:
+            for ear in ears:
+                ear.leave()
+
+    def _heard(self, task: Task[Any]) -> bool:
+        if not task._is_over():
+            return False
+        self._left -= 1
+        if self._left <= 0 or (self._or_failed and _has_failed(task)):
+            self.ring()
+        return True
 
 
-def _all_or_failed(tasks: list[Task[T]]) -> bool:
-    over = [task for task in tasks if task._is_over()]
-    return len(over) == len(tasks) or any(task._value is NOTHING for task in over)
+def _has_failed(task: Task[Any]) -> bool:
+    return task._value is NOTHING

@@ -7,12 +7,14 @@ memory than the rest of the handle.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+B = TypeVar("B", bound="Bell")
 
 
 class Sleeper:
@@ -44,7 +46,7 @@ class Bell:
 
     __slots__ = ("_sleepers",)
 
-    _sleepers: dict[Sleeper, None] | None
+    _sleepers: dict[Sleeper | Ear, None] | None
 
     def ring(self) -> None:
         """Wake all who wait now."""
@@ -54,34 +56,63 @@ class Bell:
                 sleeper.wake()
 
 
+class Ear:
+    """Stands at one bell for somebody who waits at many."""
+
+    __slots__ = ("_bell", "_heard")
+
+    def __init__(self, bell: B, heard: Callable[[B], bool]) -> None:
+        self._bell = bell
+        self._heard: Callable[[Any], bool] = heard
+        self._listen()
+
+    def wake(self) -> None:
+        """Pass it on, and stay for the next ring if that was not it."""
+        if not self._heard(self._bell):
+            self._listen()
+
+    def leave(self) -> None:
+        """Stand there no longer."""
+        _leave(self._bell, self)
+
+    def _listen(self) -> None:
+        _stand_at(self._bell, self)
+
+
+def _stand_at(bell: Bell, who: Sleeper | Ear) -> None:
+    if bell._sleepers is None:
+        bell._sleepers = {}
+    bell._sleepers[who] = None
+
+
+def _leave(bell: Bell, who: Sleeper | Ear) -> None:
+    if bell._sleepers is not None:
+        bell._sleepers.pop(who, None)
+
+
 @trio.lowlevel.enable_ki_protection
-async def any_ring(*bells: Bell) -> None:
-    """Sleep until one of the bells rings."""
+async def next_ring(bell: Bell) -> None:
+    """Sleep until a bell rings."""
     # Protected: a sleeper that an interrupt left at a bell would wake whatever its task does next.
     sleeper = Sleeper()
-    for bell in bells:
-        if bell._sleepers is None:
-            bell._sleepers = {}
-        bell._sleepers[sleeper] = None
+    _stand_at(bell, sleeper)
     try:
         await sleeper.park()
     finally:
-        for bell in bells:
-            if bell._sleepers is not None:
-                bell._sleepers.pop(sleeper, None)
+        _leave(bell, sleeper)
 
 
 @trio.lowlevel.enable_ki_protection
-async def until(true: Callable[[], bool], *bells: Bell, at: float = math.inf) -> bool:
+async def until(true: Callable[[], bool], bell: Bell, at: float = math.inf) -> bool:
     """Sleep until a condition holds, looking whenever a bell rings; False if it is too late.
 
     Not a checkpoint if the condition holds already.
     """
     if at == math.inf:
         while not true():
-            await any_ring(*bells)
+            await next_ring(bell)
         return True
     with trio.CancelScope(deadline=at):
         while not true():
-            await any_ring(*bells)
+            await next_ring(bell)
     return true()
