@@ -1,5 +1,7 @@
 """Task in each of its homes: a block, a nursery, a supervisor; and what a subclass may not do."""
 
+from types import SimpleNamespace
+
 import pytest
 import trio
 from outcome import Value
@@ -7,6 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from helpers_task import attempt, fate, killed, later, raises, returns, told
 from trio_otp import (
+    Agent,
     AlreadyRunning,
     ExitProcess,
     StartFailed,
@@ -224,6 +227,47 @@ def test_hidden_names_are_refused(name):
     with pytest.raises(TypeError, match=rf"Mixin\.{name} hides \w+\.{name}"):
         type("Own", (mixin, Task), {})
     type("Harmless", (Task, mixin), {})
+
+
+@pytest.mark.parametrize("name", ["name", "_home", "_args"])
+def test_hidden_fields_are_refused(name):
+    """A subclass whose methods assign to a field of ours is refused with the method and the field."""
+    source = f"def __init__(self, x):\n other = x\n self.mine = other.{name} = 1\n self.{name} = x"
+    exec(source, space := {})
+    with pytest.raises(TypeError, match=rf"__init__ sets self\.{name}, which hides \w+\.{name}"):
+        type("Own", (Task,), space)
+
+
+def test_fields_of_others_may_be_set():
+    """What a method assigns to something else, or to fields of its own, is its own affair."""
+
+    class Own(Task):
+        def __init__(self, other):
+            super().__init__()
+            self.mine = self._mine = 1
+            other._home = 2
+
+        async def main(self):
+            return self.mine
+
+    assert Own(SimpleNamespace()).mine == 1
+
+
+async def test_forgotten_super_init():
+    """A subclass that forgets our __init__ is told so wherever it is used first."""
+
+    class Forgetful(Agent):
+        def __init__(self):
+            self.mine = 1
+
+    for use in (repr, Forgetful.child_spec, Forgetful.kill, lambda it: it.name):
+        with pytest.raises(RuntimeError, match=r"Forgetful\.__init__ must call super\(\).__init__"):
+            use(Forgetful())
+    with pytest.raises(RuntimeError, match="must call super"):
+        async with Forgetful():
+            pass
+    with pytest.raises(AttributeError, match="no attribute 'missing'"):
+        _ = Forgetful().missing
 
 
 async def test_main_of_a_mixin(autojump_clock, nursery):

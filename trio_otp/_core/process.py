@@ -10,6 +10,8 @@ Rules of this file:
 
 from __future__ import annotations
 
+import dis
+import inspect
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, final
 
@@ -128,6 +130,13 @@ class Process(Bell, Startable):
         cls._class_restart = given.restart or cls._class_restart
         if given.shutdown != "inherit":
             cls._class_shutdown = given.shutdown
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in Process.__slots__:  # all of them are set in __init__
+                raise RuntimeError(f"{type(self).__qualname__}.__init__ must call super().__init__")
+            return object.__getattribute__(self, name)  # which says what it always says
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {short(self.name)} {self._status}>"
@@ -564,19 +573,32 @@ def asker() -> tuple[str, ...]:
 
 
 def _refuse_hidden_names(cls: type) -> None:
-    """Refuse a subclass, at its creation, that has something before a name of ours."""
+    """Refuse a subclass, at its creation, that has or sets something under a name of ours."""
     if _is_ours(cls):
         return
-    theirs: dict[str, type] = {}  # the names met so far, also those of a mixin
+    theirs: dict[str, str] = {}  # the names met so far, also those of a mixin
     for base in cls.__mro__:
         if not _is_ours(base):
             if base is cls or not issubclass(base, Process):  # else it was checked already
-                theirs.update(dict.fromkeys(base.__dict__, base))
+                theirs.update(_names_set_by(base))
+                theirs.update({name: f"{base.__qualname__}.{name} hides" for name in vars(base)})
         elif issubclass(base, Process) or base is Bell:
             for name in (base.__dict__.keys() & theirs.keys()) - MAY_OVERRIDE - _SET_BY_US:
                 if not name.startswith("__"):
-                    hider = theirs[name].__qualname__
-                    raise TypeError(f"{hider}.{name} hides {base.__qualname__}.{name}")
+                    raise TypeError(f"{theirs[name]} {base.__qualname__}.{name}")
+
+
+def _names_set_by(cls: type) -> dict[str, str]:
+    """Find what its methods assign to `self`, with words for the error."""
+    found: dict[str, str] = {}
+    for method in filter(inspect.isfunction, vars(cls).values()):
+        first, before = method.__code__.co_varnames[:1], ""
+        for step in dis.get_instructions(method):
+            if step.opname == "STORE_ATTR" and (before,) == first:
+                found[step.argval] = f"{method.__qualname__} sets self.{step.argval}, which hides"
+            # Since Python 3.13 one step may load two.
+            before = step.argrepr.split(", ")[-1] if step.opname.startswith("LOAD_FAST") else ""
+    return found
 
 
 def _is_ours(cls: type) -> bool:
