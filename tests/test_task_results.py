@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 from outcome import Error, Value
+from trio.testing import wait_all_tasks_blocked
 
 from trio_otp import Exited, ExitProcess, Supervisor, Task, TaskSupervisor, TimedOut, trap_exit
 
@@ -65,6 +66,22 @@ async def test_each_is_looked_at_when_it_ends(autojump_clock, tasks, many, monke
     results = await many(waited, timeout=None)
     assert len(results) == 1000
     assert len(looks) < 10 * 1000
+
+
+async def test_one_that_only_becomes_ready_is_waited_for(autojump_clock, nursery):
+    """A task that says during the wait that it has started is waited for all the same."""
+
+    async def slow_start(*, task_status):
+        await trio.sleep(1)
+        task_status.started()
+        await trio.sleep(1)
+        return "done"
+
+    task = Task(slow_start)
+    nursery.start_soon(task.run)
+    await wait_all_tasks_blocked()
+    assert await Task.await_many([task]) == ["done"]
+    assert trio.current_time() == 2
 
 
 async def test_one_that_runs_again_is_waited_for_again(autojump_clock, tasks):
@@ -235,7 +252,7 @@ async def linger():
 async def test_running_task_is_stopped(autojump_clock, nursery, timeout):
     """A running task is gone when shutdown comes back, with None; its scope does not feel it."""
     task = Task.async_(nursery, trio.sleep_forever)
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     assert await task.shutdown(timeout=timeout) is None
     assert task.last_exit.reason == ("killed" if timeout == "brutal_kill" else "shutdown")
     assert trio.current_time() == 0
@@ -256,7 +273,7 @@ async def test_running_task_is_stopped(autojump_clock, nursery, timeout):
 async def test_trapping_task_chooses(autojump_clock, tasks, reaction, result):
     """A task that traps exits ends in its own way, or is killed when its time is over."""
     task = tasks.async_nolink(trapping, reaction)
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     assert told(await task.shutdown(timeout=3)) == result
     assert trio.current_time() == (3 if reaction is linger else 0)
 
@@ -265,7 +282,7 @@ async def test_trapping_task_chooses(autojump_clock, tasks, reaction, result):
 async def test_brutal_kill_asks_nobody(autojump_clock, tasks):
     """brutal_kill does not ask a task that traps exits either."""
     task = tasks.async_nolink(trapping, answer)
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     assert await task.shutdown(timeout="brutal_kill") is None
 
 
@@ -289,7 +306,7 @@ async def test_task_that_had_ended(autojump_clock, tasks, caplog, body, end, ask
     """What an ended task gives: its value above all; an end of the kind that was asked for is None."""
     caplog.set_level("CRITICAL", "trio_otp")
     task = tasks.async_nolink(body)
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     if end == "stop":
         await task.stop()
     elif end == "kill":
@@ -305,7 +322,7 @@ async def test_task_that_had_ended(autojump_clock, tasks, caplog, body, end, ask
 async def test_caller_that_is_cancelled(autojump_clock, tasks, body):
     """Who is cancelled in shutdown has asked already: the task ends all the same."""
     task = tasks.async_nolink(body)
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     with trio.move_on_after(1):
         await task.shutdown(timeout=3)
     await task.wait()

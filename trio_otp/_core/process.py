@@ -131,7 +131,7 @@ class Process(Bell, Startable):
         if given.shutdown != "inherit":
             cls._class_shutdown = given.shutdown
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch
 
         def __getattr__(self, name: str) -> Any:
             if name in Process.__slots__:  # all of them are set in __init__
