@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from ._core.options import Limit, Overflow, Restart, Shutdown
+    from ._core.server import ServerLife
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -256,20 +257,21 @@ def _itself(state: S) -> S:
     return state
 
 
-def _keep(state: S, result: T) -> tuple[T, S]:
-    return result, state
+def _keep(life: ServerLife, result: Any) -> Any:
+    return result
 
 
-def _replace(state: Any, result: Any) -> tuple[None, Any]:
-    if result is None and isinstance(state, _MUTABLE):
+def _replace(life: ServerLife, result: Any) -> None:
+    if result is None and isinstance(life.state, _MUTABLE):
         raise BadReturn(
             f"the function returned None for the next state, where the state is a "
-            f"{type(state).__name__}: to change it in place use apply()"
+            f"{type(life.state).__name__}: to change it in place use apply()"
         )
-    return None, result
+    life.state = result
 
 
-def _pair(_: Any, result: Any) -> tuple[Any, Any]:
+def _pair(life: ServerLife, result: Any) -> Any:
     if not isinstance(result, _TUPLE) or len(result) != 2:
         raise BadReturn(f"the function must return (answer, next_state), got {short(result)}")
-    return result[0], result[1]
+    life.state = result[1]
+    return result[0]

@@ -1,7 +1,7 @@
 """Server: one state, one mailbox, one loop; answers or refuses every request.
 
-A message carries its work: a function, its arguments, and a step that says what its
-result means for the state. So the loop needs no dispatch, and all servers share it.
+A message carries its work: a function, its arguments, and a step that takes its result
+into the life. So the loop needs no dispatch, and all servers share it.
 
 Rules of this file:
   1. A request is taken up when its function is called. Until then a caller that leaves
@@ -19,7 +19,7 @@ import math
 import sys
 from collections import deque
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 import trio
 
@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from .exits import Exit
     from .options import Limit, Overflow, Restart, Shutdown
 
-Step: TypeAlias = "Callable[[Any, Any], tuple[Any, Any]]"
-"""From a state and a function's result to the answer and the next state."""
+Step: TypeAlias = "Callable[[Any, Any], Any]"
+"""Takes a function's result into a life, and gives the answer, or LATER."""
+
+Stage: TypeAlias = Literal["queued", "taken", "settled", "withdrawn"]
+LATER: Final = object()  # somebody will answer this call when it is time
 
 _COROUTINE: Final[Any] = CoroutineType  # what an async function gives
 _current_token: Final = trio.lowlevel.current_trio_token
@@ -47,10 +50,15 @@ _EACH: Final = 64  # requests between two checkpoints of a busy server
 class Call(Sleeper):
     """A request that waits for its answer; also the bed of whoever waits for it."""
 
-    __slots__ = ("args", "begun", "error", "fn", "life", "stage", "step", "value")
+    __slots__ = ("answered", "args", "begun", "error", "fn", "life", "stage", "step", "value")
 
     def __init__(
-        self, life: ServerLife, step: Step, fn: Callable[..., Any], args: tuple[Any, ...]
+        self,
+        life: ServerLife,
+        step: Step,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        stage: Stage = "queued",
     ) -> None:
         super().__init__()
         self.life = life
@@ -58,7 +66,8 @@ class Call(Sleeper):
         self.fn: Callable[..., Any] | None = fn
         self.args = args
         self.begun: Coroutine[Any, Any, Any] | None = None  # what the fast path got from fn
-        self.stage: Literal["queued", "taken", "settled", "withdrawn"] = "queued"
+        self.stage = stage
+        self.answered = False  # by its server, whether or not anybody still waited
         self.value: Any = None
         self.error: Exception | None = None
 
@@ -103,6 +112,7 @@ class ServerLife(Life):
         "context",
         "crash",
         "current",
+        "due",
         "finishing",
         "idle",
         "pending",
@@ -113,7 +123,6 @@ class ServerLife(Life):
         "taken",
         "token",
         "undone",
-        "used_at",
     )
 
     def __init__(self, shield: bool) -> None:
@@ -128,10 +137,17 @@ class ServerLife(Life):
         self.context: Any = None
         self.current: Callable[..., Any] | None = None  # what it runs, and since when
         self.since = 0.0
-        self.taken: Call | None = None  # the call it runs, to be failed should that crash
-        self.used_at = 0.0
+        self.taken: Call | Cast | None = None  # what it runs; a call fails should that crash
+        self.due = math.inf  # when the loop is to look, though there be nothing in the queue
         self.undone = 0  # casts that were queued at its end
         self.token = trio.lowlevel.current_trio_token()
+
+    def put(self, request: Call | Cast) -> None:
+        """Queue a request, and let the loop see it."""
+        self.queue.append(request)
+        self.pending += 1
+        if self.idle:
+            self.wake()
 
     def wake(self) -> None:
         """Let the loop look: there is something to do."""
@@ -168,6 +184,8 @@ class Server(Process):
     __slots__ = ("_dropped_casts", "_idle_timeout", "_mailbox", "_overflow", "_timeout")
 
     _kind = "server"
+
+    _may_defer: ClassVar[bool] = False  # a handler is given the call, to answer it later
 
     _life: ServerLife | None
 
@@ -206,6 +224,12 @@ class Server(Process):
                 "it would be started again each time it has ended for want of use"
             )
 
+    @staticmethod
+    @trio.lowlevel.disable_ki_protection
+    def _invoke(fn: Callable[..., Any], life: ServerLife, args: tuple[Any, ...]) -> Any:
+        """Call a user's function where an interrupt may be raised."""
+        return fn(life.state, *args)
+
     # --- the loop ------------------------------------------------------------------------
 
     async def _init(self) -> Any:
@@ -228,18 +252,19 @@ class Server(Process):
                 return  # unused for so long: a normal end
 
     async def _work(self, life: ServerLife) -> None:
-        queue = life.queue
+        queue, invoke = life.queue, self._invoke
         for _ in range(_EACH):
             if not queue or life.finishing:
                 return
             request = queue.popleft()
             if isinstance(request, tuple):
                 life.pending -= 1
+                life.taken = request
                 step, fn, args = request
-                result = call(fn, life.state, args)
+                result = invoke(fn, life, args)
                 if type(result) is _COROUTINE:
                     result = await self._awaited_result(life, fn, result)
-                _, life.state = step(life.state, result)
+                step(life, result)
             elif request.stage == "queued":
                 life.pending -= 1
                 await self._serve(life, request)
@@ -251,12 +276,13 @@ class Server(Process):
         assert step is not None
         request.stage = "taken"
         life.taken = request
-        result = request.begun or call(fn, life.state, request.args)
+        result = request.begun or self._invoke(fn, life, request.args)
         if type(result) is _COROUTINE:
             result = await self._awaited_result(life, fn, result)
-        answer, life.state = step(life.state, result)
+        answer = step(life, result)
         life.taken = None
-        request.settle(answer)
+        if answer is not LATER:
+            request.settle(answer)
 
     async def _awaited_result(
         self, life: ServerLife, fn: Callable[..., Any], result: Coroutine[Any, Any, Any]
@@ -269,18 +295,23 @@ class Server(Process):
             result.close()  # an interrupt may have come before its first step
 
     async def _rest(self, life: ServerLife) -> bool:
-        """Park until there is something to do; False if nobody wanted anything for too long."""
-        deadline = math.inf
+        """Park until there is something to do; False if it is to end for want of that."""
         if self._idle_timeout < math.inf:
-            life.used_at = trio.current_time()
-            deadline = life.used_at + self._idle_timeout
+            self._used(life)
         while not (life.queue or life.finishing):
-            if not await self._park(life, deadline):
+            if not await self._park(life, life.due):
                 # Who asks in the moment when its time is up is served all the same.
-                deadline = life.used_at + self._idle_timeout
-                if deadline <= trio.current_time() and not life.queue:
+                over = life.due <= trio.current_time() and not life.queue
+                if over and not self._is_due(life):
                     return False
         return True
+
+    def _used(self, life: ServerLife) -> None:
+        life.due = trio.current_time() + self._idle_timeout
+
+    def _is_due(self, life: ServerLife) -> bool:
+        """Do what was to be done at this time; False to end in peace."""
+        return False
 
     async def _park(self, life: ServerLife, deadline: float) -> bool:
         life.sleeper = Sleeper()
@@ -370,7 +401,7 @@ class Server(Process):
         return await self._call_in_turn(step, fn, args, limit)
 
     @trio.lowlevel.enable_ki_protection
-    async def _call_at_once(
+    async def _call_at_once(  # noqa: PLR0915  # the hot path: calls cost
         self,
         life: ServerLife,
         step: Step,
@@ -380,62 +411,49 @@ class Server(Process):
     ) -> Any:
         """Run a function of an idle server in its caller; see rule 3."""
         life.idle = False  # what it casts to the server must queue
+        request = life.taken = Call(life, step, fn, args, "taken") if self._may_defer else None
         crash: BaseException | None = None
         result: Any = None
-        answer: Any = None
+        answer: Any = LATER
         try:
-            result = life.context.run(call, fn, life.state, args)
+            result = life.context.run(self._invoke, fn, life, args)
             if type(result) is not _COROUTINE:
-                answer, life.state = step(life.state, result)
+                answer = step(life, result)
         except BaseException as error:
             crash = error
-        if crash is not None:
+        life.taken = None
+        if answer is LATER:
+            request = request or Call(life, step, fn, args, "taken")
             try:
-                return await self._crashed_at_once(life, crash)
+                self._leave_to_loop(life, request, result, crash)
+                return await self._answer(request, limit, trio.current_time() + limit)
             finally:
-                del crash, self, life  # the user's frame knows this one, and the error that
+                del crash, self, life, request  # the user's frame knows this one, and the error
         life.idle = life.asked is None  # it may have killed the server
-        if type(result) is _COROUTINE:
-            return await self._finish_in_turn(life, step, fn, result, limit)
-        if life.queue:
+        if life.queue or life.finishing:
             life.wake()
         if self._idle_timeout < math.inf:
-            life.used_at = trio.current_time()
+            self._used(life)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return answer
 
-    async def _crashed_at_once(self, life: ServerLife, error: BaseException) -> NoReturn:
-        """End the life in its own task; the caller learns of it as any caller does."""
-        failures.detached(error, sys.exc_info()[1])
-        life.crash = error
-        if failures.passing(error) is not None:
-            life.crash = failures.twin(error)
-            life.wake()
-            raise error
+    def _leave_to_loop(
+        self, life: ServerLife, request: Call, result: Any, crash: BaseException | None
+    ) -> None:
+        """Have the server's own task end what has begun in a caller, or end with it."""
+        if crash is not None:
+            failures.detached(crash, sys.exc_info()[1])
+            life.crash = crash
+            if failures.passing(crash) is not None:
+                life.crash = failures.twin(crash)
+                life.wake()
+                raise crash
+            life.taken = request  # fails with the life
+        elif type(result) is _COROUTINE:
+            request.begun, request.stage = result, "queued"
+            life.queue.appendleft(request)  # before what it cast itself
+            life.pending += 1
         life.wake()
-        try:
-            await until(lambda: life.exit is not None, self)
-            await trio.lowlevel.checkpoint_if_cancelled()
-            assert life.exit is not None
-            raise Exited(self, life.exit)
-        finally:
-            del error
-
-    async def _finish_in_turn(
-        self,
-        life: ServerLife,
-        step: Step,
-        fn: Callable[..., Any],
-        result: Coroutine[Any, Any, Any],
-        limit: float,
-    ) -> Any:
-        """Have the server finish what its function has begun."""
-        request = Call(life, step, fn, ())
-        request.begun = result
-        life.queue.appendleft(request)  # before what it cast itself
-        life.pending += 1
-        life.wake()
-        return await self._answer(request, limit, trio.current_time() + limit)
 
     @trio.lowlevel.enable_ki_protection
     async def _call_in_turn(
@@ -452,10 +470,7 @@ class Server(Process):
         if life.pending >= self._mailbox:
             raise MailboxFull(f"{self!r} has {life.pending} requests in its mailbox already", self)
         request = Call(life, step, fn, args)
-        life.queue.append(request)
-        life.pending += 1
-        if life.idle:
-            life.wake()
+        life.put(request)
         return await self._answer(request, limit, at)
 
     async def _next_life(self, limit: float, at: float) -> None:
@@ -477,10 +492,11 @@ class Server(Process):
         return self._home.promises(self)
 
     async def _answer(self, request: Call, limit: float, at: float) -> Any:
-        try:
-            await self._wait_for(request.park, limit, at)
-        finally:
-            request.withdraw()
+        if request.stage != "settled":
+            try:
+                await self._wait_for(request.park, limit, at)
+            finally:
+                request.withdraw()
         if request.stage != "settled":
             raise self._timed_out(limit)
         if request.error is None:
@@ -548,7 +564,7 @@ class Server(Process):
         life.check_run()
         full = life.pending >= self._mailbox
         if not full or self._make_room(life):
-            life.queue.append((step, fn, args))
+            life.queue.append((step, fn, args))  # as put() does, which would be a call more
             life.pending += 1
             if life.idle:
                 life.wake()
@@ -574,12 +590,6 @@ class Server(Process):
 
 
 _OPEN: Final = frozenset({"running", "starting"})
-
-
-@trio.lowlevel.disable_ki_protection
-def call(fn: Callable[..., Any], state: Any, args: tuple[Any, ...]) -> Any:
-    """Call a user's function where an interrupt may be raised."""
-    return fn(state, *args)
 
 
 @trio.lowlevel.disable_ki_protection

@@ -24,7 +24,7 @@ class Sleeper:
 
     def __init__(self) -> None:
         self._task = trio.lowlevel.current_task()
-        self._parked = True
+        self._parked = False
 
     def wake(self) -> None:
         """Let the task go on; later calls do nothing."""
@@ -37,7 +37,8 @@ class Sleeper:
         return trio.lowlevel.Abort.SUCCEEDED
 
     async def park(self) -> None:
-        """Sleep until woken or cancelled."""
+        """Sleep until woken or cancelled; a wake before that does not count."""
+        self._parked = True
         await trio.lowlevel.wait_task_rescheduled(self._give_up)
 
 
