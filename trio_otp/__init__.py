@@ -55,16 +55,32 @@ from ._core.specs import ChildOptions as ChildOptions
 from ._core.specs import ChildSpec as ChildSpec
 from ._core.trapping import ExitRequest as ExitRequest
 from ._core.trapping import trap_exit as trap_exit
+from ._gen_server import GenServer as GenServer
+from ._gen_server import Monitor as Monitor
+from ._gen_server import Timer as Timer
+from ._replies import TIMEOUT as TIMEOUT
+from ._replies import Caller as Caller
+from ._replies import CallResult as CallResult
+from ._replies import CastResult as CastResult
+from ._replies import Down as Down
+from ._replies import NoReply as NoReply
+from ._replies import Reply as Reply
+from ._replies import Request as Request
+from ._replies import Start as Start
+from ._replies import Stop as Stop
 from ._supervisor import Supervisor as Supervisor
 from ._task import Task as Task
 from ._task_supervisor import TaskSupervisor as TaskSupervisor
 
 __all__ = (  # noqa: RUF022  # by subject
     # what runs, and how it is described
-    "Process", "Task", "TaskSupervisor", "Agent", "Supervisor",
+    "Process", "Task", "TaskSupervisor", "Agent", "GenServer", "Supervisor",
     "ChildSpec", "ChildOptions", "ChildInfo", "Backoff", "run",
     # inside a process
     "current_process", "trap_exit", "ExitRequest", "ExitProcess", "Ignore",
+    # what the handlers of a GenServer are given, and what they return
+    "Request", "Caller", "Down", "TIMEOUT", "Timer", "Monitor",
+    "Reply", "NoReply", "Stop", "Start", "CallResult", "CastResult",
     # how it ended
     "Exit", "Reason", "Status",
     # watching

@@ -40,7 +40,8 @@ _current: Final[ContextVar[Process | None]] = ContextVar("trio_otp_process", def
 
 NOTHING: Final = object()  # the result of a life that did not return
 
-MAY_OVERRIDE: Final = frozenset({"child_spec", "main"})
+_HANDLERS: Final = ("init", "handle_call", "handle_cast", "handle_info", "handle_continue")
+MAY_OVERRIDE: Final = frozenset({"child_spec", "main", "terminate", *_HANDLERS})
 _SET_BY_US: Final = frozenset({"_class_restart", "_class_shutdown"})  # on classes of users
 
 

@@ -50,7 +50,18 @@ _EACH: Final = 64  # requests between two checkpoints of a busy server
 class Call(Sleeper):
     """A request that waits for its answer; also the bed of whoever waits for it."""
 
-    __slots__ = ("answered", "args", "begun", "error", "fn", "life", "stage", "step", "value")
+    __slots__ = (
+        "__weakref__",
+        "answered",
+        "args",
+        "begun",
+        "error",
+        "fn",
+        "life",
+        "stage",
+        "step",
+        "value",
+    )
 
     def __init__(
         self,
@@ -115,6 +126,7 @@ class ServerLife(Life):
         "due",
         "finishing",
         "idle",
+        "parked_until",
         "pending",
         "queue",
         "since",
@@ -139,6 +151,7 @@ class ServerLife(Life):
         self.since = 0.0
         self.taken: Call | Cast | None = None  # what it runs; a call fails should that crash
         self.due = math.inf  # when the loop is to look, though there be nothing in the queue
+        self.parked_until = -math.inf  # when the loop will look, unless it is woken
         self.undone = 0  # casts that were queued at its end
         self.token = trio.lowlevel.current_trio_token()
 
@@ -316,6 +329,7 @@ class Server(Process):
     async def _park(self, life: ServerLife, deadline: float) -> bool:
         life.sleeper = Sleeper()
         life.idle = life.asked is None  # whom nobody has asked to end meanwhile
+        life.parked_until = deadline
         try:
             if deadline == math.inf:
                 await life.sleeper.park()
@@ -327,6 +341,7 @@ class Server(Process):
         finally:
             life.idle = False
             life.sleeper = None
+            life.parked_until = -math.inf
             if life.crash is not None:
                 crash, life.crash = life.crash, None
                 try:
@@ -430,7 +445,7 @@ class Server(Process):
             finally:
                 del crash, self, life, request  # the user's frame knows this one, and the error
         life.idle = life.asked is None  # it may have killed the server
-        if life.queue or life.finishing:
+        if life.queue or life.finishing or life.due < life.parked_until:
             life.wake()
         if self._idle_timeout < math.inf:
             self._used(life)
@@ -492,11 +507,13 @@ class Server(Process):
         return self._home.promises(self)
 
     async def _answer(self, request: Call, limit: float, at: float) -> Any:
-        if request.stage != "settled":
-            try:
+        if request.stage == "settled":
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        try:
+            if request.stage != "settled":
                 await self._wait_for(request.park, limit, at)
-            finally:
-                request.withdraw()
+        finally:
+            request.withdraw()
         if request.stage != "settled":
             raise self._timed_out(limit)
         if request.error is None:

@@ -36,6 +36,10 @@ class Timers(Generic[K]):
         """Forget the deadline of a key, if it has one."""
         self._at.pop(key, None)
 
+    def at(self, key: K) -> float:
+        """Give the deadline of a key, or infinity."""
+        return self._at.get(key, (math.inf, 0))[0]
+
     def next_at(self) -> float:
         """Give the time of the earliest deadline, or infinity."""
         while self._heap:
