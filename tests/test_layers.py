@@ -29,7 +29,7 @@ LAYERS: tuple[str, ...] = (
     "_gen_server",
     "_task",
     "_supervision",
-    "_supervisor _task_supervisor",
+    "_supervisor _task_supervisor _dynamic_supervisor _partition_supervisor",
     "_application",
     "trio_otp __main__",
 )

@@ -55,9 +55,11 @@ from ._core.specs import ChildOptions as ChildOptions
 from ._core.specs import ChildSpec as ChildSpec
 from ._core.trapping import ExitRequest as ExitRequest
 from ._core.trapping import trap_exit as trap_exit
+from ._dynamic_supervisor import DynamicSupervisor as DynamicSupervisor
 from ._gen_server import GenServer as GenServer
 from ._gen_server import Monitor as Monitor
 from ._gen_server import Timer as Timer
+from ._partition_supervisor import PartitionSupervisor as PartitionSupervisor
 from ._replies import TIMEOUT as TIMEOUT
 from ._replies import Caller as Caller
 from ._replies import CallResult as CallResult
@@ -75,6 +77,7 @@ from ._task_supervisor import TaskSupervisor as TaskSupervisor
 __all__ = (  # noqa: RUF022  # by subject
     # what runs, and how it is described
     "Process", "Task", "TaskSupervisor", "Agent", "GenServer", "Supervisor",
+    "DynamicSupervisor", "PartitionSupervisor",
     "ChildSpec", "ChildOptions", "ChildInfo", "Backoff", "run",
     # inside a process
     "current_process", "trap_exit", "ExitRequest", "ExitProcess", "Ignore",

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._core import options
 from ._core.errors import NotRunning
+from ._core.loop import Loop, Rules
 from ._core.process import Process
 from ._core.specs import ChildSpec
 from ._core.text import short
 from ._task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable, Iterable
 
-    from ._core.children import Child
-    from ._core.loop import Loop
+    from ._core.children import Child, ChildInfo
+    from ._core.life import Life
 
 ChildLike: TypeAlias = "Process | ChildSpec | Callable[[], Awaitable[object]]"
 """What may stand in a list of children."""
@@ -32,6 +33,11 @@ class SupervisorProcess(Process):
 
     _loop: Loop | None
 
+    @property
+    def children(self) -> tuple[ChildInfo, ...]:
+        """A snapshot of the children in start order; empty when it does not run."""
+        return () if self._loop is None else tuple(c.info() for c in self._loop.children())
+
     def _running(self) -> Loop:
         if self._loop is None or self._life is None or self._life.exit is not None:
             raise NotRunning(f"{self!r} is not running", self)
@@ -41,6 +47,11 @@ class SupervisorProcess(Process):
         super()._kill(life)
         if self._loop is not None:
             self._loop.kill()
+
+    async def _live(self, life: Life, rules: Rules, children: Iterable[Child] = ()) -> None:
+        """Run one life of the loop that all supervisors share."""
+        self._loop = loop = Loop(self, rules, children)
+        await loop.run(lambda: self._become_ready(life))
 
     def _under(self) -> dict[Process, tuple[Hashable, int]]:
         if self._loop is None:
@@ -72,12 +83,13 @@ def spec_of(child: Any) -> ChildSpec:
     return ChildSpec(function)
 
 
-def process_of(spec: ChildSpec) -> Process:
+def process_of(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Process:
     """Give the process that a spec describes; a function becomes a `Task`."""
     if isinstance(spec.start, Process):
         return spec.start
     name = spec.id if isinstance(spec.id, str) else None
-    task: Task[Any] = Task(spec.start, *spec.args, name=name, restart="permanent")
+    args: Any = (*extra, *spec.args)
+    task: Task[Any] = Task(spec.start, *args, name=name, restart="permanent")
     return task
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ._core import options
-from ._core.children import Child, ChildInfo, Request
+from ._core.children import Child, Request
 from ._core.errors import DuplicateChild, UnknownChild
-from ._core.loop import Loop, Rules
+from ._core.loop import Rules
 from ._core.process import Process
 from ._core.text import short
 from ._supervision import (
@@ -156,17 +156,11 @@ class Supervisor(SupervisorProcess):
         """
         self._running().delete(self._find(child))
 
-    @property
-    def children(self) -> tuple[ChildInfo, ...]:
-        """A snapshot of the children in start order; empty when it does not run."""
-        return () if self._loop is None else tuple(c.info() for c in self._loop.children())
-
     # --- inside ----------------------------------------------------------------------------
 
     async def _main(self, life: Life) -> None:
         children = [self._child(spec, process) for spec, process in self._specs]
-        self._loop = loop = Loop(self, self._rules, children)
-        await loop.run(lambda: self._become_ready(life))
+        await self._live(life, self._rules, children)
 
     def _child(self, spec: ChildSpec, process: Process) -> Child:
         child = Child(spec, process)

@@ -11,7 +11,7 @@ from ._core import events, options
 from ._core.children import Child, ChildInfo, Request
 from ._core.errors import CalledItself, MaxChildren, NotRunning, UnknownChild
 from ._core.job import Job
-from ._core.loop import Loop, Rules
+from ._core.loop import Rules
 from ._core.process import NOTHING_GIVEN, Given, Process, ended_or_named, own_process
 from ._core.specs import ChildSpec
 from ._core.text import short
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ._core.guests import Guests
     from ._core.life import Life
+    from ._core.loop import Loop
     from ._core.options import Limit, Restart, Shutdown, StreamOnTimeout
 
 T = TypeVar("T")
@@ -286,8 +287,7 @@ class TaskSupervisor(SupervisorProcess):
     # --- inside ----------------------------------------------------------------------------
 
     async def _main(self, life: Life) -> None:
-        self._loop = loop = Loop(self, self._rules)
-        await loop.run(lambda: self._become_ready(life))
+        await self._live(life, self._rules)
 
     async def _before_leaving(self) -> None:
         if self._loop is not None and not self._loop.closing:

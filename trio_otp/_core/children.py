@@ -45,8 +45,8 @@ class Child:
         "up_since",
     )
 
-    def __init__(self, spec: ChildSpec, process: Process) -> None:
-        self.id: Final[Hashable] = spec.id
+    def __init__(self, spec: ChildSpec, process: Process, id: Hashable = None) -> None:
+        self.id: Final[Hashable] = spec.id if id is None else id
         self.process: Final = process
         self.kind: Final = "supervisor" if process._kind.endswith("supervisor") else "worker"
         self.restart: Restart = spec.restart or process._restart()

@@ -28,6 +28,7 @@ from .errors import (
     CalledItself,
     DuplicateChild,
     ExitProcess,
+    MaxChildren,
     NotRunning,
     RestartsExhausted,
     StartFailed,
@@ -60,6 +61,7 @@ class Rules:
     max_restarts: int = 3
     max_seconds: float = 5.0
     auto_shutdown: AutoShutdown = "never"
+    max_children: float = math.inf
     together: bool = False  # stop all children at once, instead of one after the other
     forgets: bool = False  # drop a child that is down for good, instead of keeping it
 
@@ -635,6 +637,9 @@ class Loop(Home):
                 f"{self._owner!r} has a child {short(child.id)} already, "
                 f"it is {self._children[child.id].process.status}"
             )
+        if len(self._children) >= self._rules.max_children:
+            limit = f"max_children={self._rules.max_children:g}"
+            raise MaxChildren(f"{self._owner!r} holds {limit} children already")
         child.process._claim(self)
         self._children[child.id] = child
         self._by_process[child.process] = child
