@@ -19,7 +19,6 @@ from typing import (
     TypeVar,
     overload,
 )
-from weakref import WeakSet
 
 import trio
 
@@ -27,7 +26,7 @@ from ._core import failures, options, reports
 from ._core.errors import BadReturn, Exited, ExitProcess, NotRunning
 from ._core.exits import KILLED, NORMAL, SHUTDOWN, Exit
 from ._core.process import NOTHING, Process
-from ._core.server import LATER, Call, Server, ServerLife, begin, finish
+from ._core.server import LATER, Call, Notice, Server, ServerLife, begin, finish
 from ._core.text import callable_name, short
 from ._core.timers import Timers
 from ._core.waiting import Ear
@@ -131,7 +130,7 @@ class GenLife(ServerLife):
     def __init__(self, server: GenServer[Any], shield: bool) -> None:
         super().__init__(shield)
         self.server: GenServer[Any] | None = server
-        self.deferred: WeakSet[Call] = WeakSet()  # to be answered later; who waits keeps its own
+        self.deferred: set[Call] = set()  # to be answered later
         self.farewell: trio.CancelScope | None = None  # around terminate
         self.limit = math.inf  # the seconds that the last stop left it
         self.monitors: set[Monitor] = set()
@@ -161,8 +160,11 @@ class GenLife(ServerLife):
             self.timeout_at = trio.current_time() + seconds
             self.look_again()
         if result.continue_ is not NOTHING and self.server is not None:
-            self.queue.appendleft((_take, self.server.handle_continue, (result.continue_,)))
-            self.pending += 1
+            self.queue.appendleft(Notice(_take, self.server.handle_continue, (result.continue_,)))
+
+    def caller_left(self, call: Call) -> None:
+        """Forget a call that nobody waits for any more."""
+        self.deferred.discard(call)
 
     def look_again(self) -> None:
         """Work out when the loop is to look, and tell it if that is sooner than it will."""
@@ -415,7 +417,8 @@ class GenServer(Server, Generic[S]):
             reports.warn(f"terminate of {'/'.join(self._path())} was cut off after {grace:g} s")
 
     def _settle(self, life: Any, exit: Exit, result: Any) -> None:
-        for call in tuple(life.deferred):
+        deferred, life.deferred = life.deferred, set()
+        for call in deferred:
             call.settle(None, Exited(self, exit))
         for monitor in tuple(life.monitors):
             monitor.cancel()
@@ -424,7 +427,7 @@ class GenServer(Server, Generic[S]):
 
     def _put(self, life: GenLife, message: object) -> None:
         """Queue a message of the library's own: those are never dropped."""
-        life.put((_take, self.handle_info, (message,)))
+        life.put(Notice(_take, self.handle_info, (message,)))
 
     def _take_due_timers(self) -> None:
         """Queue what has come due before what comes now."""
@@ -478,8 +481,6 @@ def _go_on_or_stop(life: GenLife, result: Any, accepted: str) -> None:
     if type(result) is _NO_REPLY:
         life.go_on(result)
     elif type(result) is _STOP:
-        if result.reason not in ("normal", "shutdown") and not isinstance(result.reason, Exception):
-            raise _bad_return(life, result, "'normal', 'shutdown' or an exception as a reason")
         life.state, life.stop, life.finishing = result.state, result, True
     else:
         raise _bad_return(life, result, accepted)

@@ -37,6 +37,10 @@ class Caller:
     def __init__(self, call: Call) -> None:
         self._call = call
 
+    def __repr__(self) -> str:
+        request = short(self._call.args[0]) if self._call.args else "no request any more"
+        return f"<Caller with {request}>"
+
     def reply(self, answer: object) -> None:
         """Answer the call; `GenServer.reply/2`. Does nothing if nobody waits any more.
 
@@ -63,6 +67,7 @@ class Caller:
         call.life.check_run()
         answer_once(call)
         if call.stage == "taken":  # else the caller has left, or knows that the server has ended
+            call.life.caller_left(call)
             call.settle(answer, error)
 
 
@@ -114,6 +119,12 @@ class NoReply(Generic[S]):
     continue_: object = attrs.field(default=NOTHING, kw_only=True)
 
 
+def _check_reason(_: object, __: object, reason: object) -> None:
+    if reason not in ("normal", "shutdown") and not isinstance(reason, Exception):
+        text = "reason must be 'normal', 'shutdown' or an exception"
+        raise ValueError(f"{text}, got {short(reason)}")
+
+
 @attrs.define
 class Stop(Generic[S]):
     """End the server; `{:stop, reason, state}`.
@@ -123,7 +134,7 @@ class Stop(Generic[S]):
     raises `Exited`.
     """
 
-    reason: Literal["normal", "shutdown"] | Exception
+    reason: Literal["normal", "shutdown"] | Exception = attrs.field(validator=_check_reason)
     state: S
     reply: object = attrs.field(default=NOTHING, kw_only=True)
 
@@ -146,5 +157,5 @@ CastResult: TypeAlias = NoReply[S] | Stop[S]
 def answer_once(call: Call) -> None:
     """Note that a call has its answer; refuse a second one."""
     if call.answered:
-        raise RuntimeError("this call was answered already")
+        raise RuntimeError("a call cannot be answered twice")
     call.answered = True

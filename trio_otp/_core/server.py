@@ -19,7 +19,7 @@ import math
 import sys
 from collections import deque
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import trio
 
@@ -51,7 +51,6 @@ class Call(Sleeper):
     """A request that waits for its answer; also the bed of whoever waits for it."""
 
     __slots__ = (
-        "__weakref__",
         "answered",
         "args",
         "begun",
@@ -96,6 +95,8 @@ class Call(Sleeper):
         if self.stage == "queued":
             self.life.pending -= 1
             self._free()
+        elif self.stage == "taken":
+            self.life.caller_left(self)
         if self.stage != "settled":
             self.stage = "withdrawn"
 
@@ -114,6 +115,14 @@ class Call(Sleeper):
 
 
 Cast: TypeAlias = "tuple[Step, Callable[..., Any], tuple[Any, ...]]"
+
+
+class Notice(NamedTuple):
+    """Like a cast, but from the library itself: no mailbox is too full for it, and it does not count."""
+
+    step: Step
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
 
 
 class ServerLife(Life):
@@ -139,8 +148,8 @@ class ServerLife(Life):
 
     def __init__(self, shield: bool) -> None:
         super().__init__(shield)
-        self.queue: deque[Call | Cast] = deque()
-        self.pending = 0  # requests in the queue that were not withdrawn
+        self.queue: deque[Call | Cast | Notice] = deque()
+        self.pending = 0  # calls and casts in the queue that were not withdrawn
         self.idle = False  # parked, so that the fast path may be taken
         self.sleeper: Sleeper | None = None
         self.finishing = False  # to end after the function under way
@@ -149,18 +158,23 @@ class ServerLife(Life):
         self.context: Any = None
         self.current: Callable[..., Any] | None = None  # what it runs, and since when
         self.since = 0.0
-        self.taken: Call | Cast | None = None  # what it runs; a call fails should that crash
+        self.taken: Call | Cast | Notice | None = (
+            None  # what it runs; a call fails should that crash
+        )
         self.due = math.inf  # when the loop is to look, though there be nothing in the queue
         self.parked_until = -math.inf  # when the loop will look, unless it is woken
         self.undone = 0  # casts that were queued at its end
         self.token = trio.lowlevel.current_trio_token()
 
-    def put(self, request: Call | Cast) -> None:
+    def put(self, request: Call | Notice) -> None:
         """Queue a request, and let the loop see it."""
         self.queue.append(request)
-        self.pending += 1
+        self.pending += type(request) is not Notice
         if self.idle:
             self.wake()
+
+    def caller_left(self, call: Call) -> None:
+        """Hear that nobody waits any more for a call that was taken up."""
 
     def wake(self) -> None:
         """Let the loop look: there is something to do."""
@@ -271,7 +285,7 @@ class Server(Process):
                 return
             request = queue.popleft()
             if isinstance(request, tuple):
-                life.pending -= 1
+                life.pending -= type(request) is not Notice
                 life.taken = request
                 step, fn, args = request
                 result = invoke(fn, life, args)
@@ -372,7 +386,7 @@ class Server(Process):
     def _settle(self, life: ServerLife, exit: Exit, result: Any) -> None:
         """Fail all who wait, each with an error of its own, and count the casts."""
         calls = [request for request in (life.taken, *life.queue) if isinstance(request, Call)]
-        casts = [request for request in life.queue if isinstance(request, tuple)]
+        casts = [request for request in life.queue if _is_cast(request)]
         life.queue.clear()
         life.state, life.taken, life.context, life.pending = NOTHING, None, None, 0
         for request in calls:
@@ -594,7 +608,7 @@ class Server(Process):
             raise MailboxFull(f"{self!r} has {life.pending} requests in its mailbox already", self)
         place = -1
         if self._overflow == "drop_oldest":
-            place = next((i for i, r in enumerate(life.queue) if isinstance(r, tuple)), -1)
+            place = next((i for i, r in enumerate(life.queue) if _is_cast(r)), -1)
         if place >= 0:
             del life.queue[place]
             life.pending -= 1
@@ -604,6 +618,10 @@ class Server(Process):
         self._dropped_casts += 1
         if events.ANY:
             events.emit(events.CastDropped, self, self._path())
+
+
+def _is_cast(request: Call | Cast | Notice) -> bool:
+    return not isinstance(request, Call | Notice)
 
 
 _OPEN: Final = frozenset({"running", "starting"})
