@@ -81,6 +81,7 @@ def jumping_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trio, "run", jump)
 
 
+@pytest.mark.conforms("PROC-046")
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}:{block.line}")
 def test_block(block, jumping_clock):
     """A block of the documentation works as it stands."""

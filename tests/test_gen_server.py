@@ -319,7 +319,7 @@ async def test_server_that_calls_itself(autojump_clock):
         assert server.last_exit.reason == "shutdown"
 
 
-@pytest.mark.conforms("GS-025", "GS-055", "GS-042")
+@pytest.mark.conforms("GS-025", "GS-055", "GS-042", "PROC-030")
 async def test_server_that_does_not_run():
     """Calls to a server that does not run fail at once; casts and messages do nothing, and count."""
     server = Scripted(call=echo)
@@ -674,7 +674,7 @@ async def test_bad_idle_time():
         assert "timeout must not be negative" in str(info.value.__cause__)
 
 
-@pytest.mark.conforms("GS-051", "PROC-023")
+@pytest.mark.conforms("GS-051", "PROC-031")
 async def test_periodic_work(autojump_clock):
     """A timer that is set again in its handler is periodic work."""
     at = []
@@ -712,6 +712,7 @@ async def test_timers_keep_their_place(autojump_clock):
         assert [entry[1] for entry in server.log] == ["work", "before", "timer", "after"]
 
 
+@pytest.mark.conforms("PROC-034", "PROC-035", "PROC-031")
 async def test_timers_can_be_taken_back(autojump_clock):
     """A timer says how long it will take, and whether taking it back was in time."""
     async with Scripted(info=keep) as server:
@@ -723,7 +724,7 @@ async def test_timers_can_be_taken_back(autojump_clock):
         assert [entry[1] for entry in server.log] == ["second"]
 
 
-@pytest.mark.conforms("CASE-51")
+@pytest.mark.conforms("CASE-51", "PROC-033")
 async def test_timers_end_with_their_life(autojump_clock):
     """A timer of a life that is over never reaches the next one."""
 
@@ -781,6 +782,7 @@ async def test_monitor(autojump_clock, how):
         assert [(down.process, down.exit.reason) for down in downs] == [(task, reason)]
 
 
+@pytest.mark.conforms("PROC-014", "PROC-009")
 async def test_monitor_of_what_does_not_run(autojump_clock):
     """What has ended, or never ran, is told at once."""
     agent, never = Agent(int), Agent(int)
@@ -830,6 +832,32 @@ async def test_monitor_during_a_start(autojump_clock):
         assert server.log == [("info", Down(agent, agent.last_exit), 0)]
 
 
+@pytest.mark.conforms("PROC-015")
+async def test_monitors_are_independent(autojump_clock):
+    """Each monitor tells once, however many watch, in one server or in several."""
+    agent = Agent(int)
+    async with Scripted(info=keep) as first, Scripted(info=keep) as second:
+        async with agent:
+            for server in (first, first, second):
+                server.monitor(agent)
+        await wait_all_tasks_blocked()
+        assert [len(server.log) for server in (first, second)] == [2, 1]
+
+
+async def test_a_caller_shows_its_request():
+    """A caller that was kept shows what it waits for."""
+    seen = []
+
+    def call(request, caller, state):
+        seen.append(repr(caller))
+        return Reply(1, state)
+
+    async with Scripted(call=call) as server:
+        await server.call("question")
+    assert seen == ["<Caller with 'question'>"]
+
+
+@pytest.mark.conforms("PROC-018")
 async def test_monitors_can_be_ended(autojump_clock):
     """A monitor that is cancelled tells nothing; one of a server that has ended hurts nobody."""
     agent = Agent(int)
