@@ -7,6 +7,7 @@ needed any more.
 # ruff: noqa: F841, ARG001, RUF006
 
 from collections.abc import AsyncIterator, Awaitable
+from typing import Any
 
 import trio
 from outcome import Error, Value
@@ -119,6 +120,60 @@ async def agents() -> None:
         assert_type(entered, otp.Agent[dict[str, int]])
 
 
+class Pop(otp.Request[str]):
+    pass
+
+
+class Stack(otp.GenServer[tuple[str, ...]]):
+    def init(self) -> tuple[str, ...]:
+        return ()
+
+    def handle_call(
+        self, request: Pop, caller: otp.Caller, state: tuple[str, ...], /
+    ) -> otp.CallResult[tuple[str, ...]]:
+        if not state:
+            return otp.NoReply(state)
+        return otp.Reply(state[-1], state[:-1], timeout=1.0)
+
+    async def handle_cast(
+        self, request: str, state: tuple[str, ...], /
+    ) -> otp.CastResult[tuple[str, ...]]:
+        return otp.Stop("normal", state) if not request else otp.NoReply((*state, request))
+
+    async def terminate(self, exit: otp.Exit, state: tuple[str, ...], /) -> None:
+        assert_type(exit.reason, otp.Reason)
+
+
+class SlowStack(otp.GenServer[tuple[str, ...]]):
+    async def init(self) -> otp.Start[tuple[str, ...]]:
+        return otp.Start(("first",), continue_="go")
+
+
+async def servers() -> None:
+    stack = Stack(name="stack", timeout=None, mailbox=10)
+    assert_type(await stack.call(Pop()), str)
+    assert_type(await stack.call("else", timeout=1), Any)
+    assert_type(stack.cast("x"), None)
+    assert_type(stack.send("x"), None)
+    assert_type(stack.send_after(1, "x"), otp.Timer)
+    assert_type(stack.send_after(1, "x").remaining, float | None)
+    assert_type(stack.monitor(SlowStack()), otp.Monitor)
+    async with stack as entered:
+        assert_type(entered, Stack)
+
+
+async def many_children() -> None:
+    rooms = otp.DynamicSupervisor(max_children=10, extra_arguments=("db",))
+    assert_type(await rooms.start_child(otp.Agent(dict[str, int])), otp.Agent[dict[str, int]])
+    assert_type(await rooms.start_child(poll), otp.Task[None])
+    assert_type(await rooms.start_child(otp.ChildSpec(poll)), otp.Process)
+    assert_type(rooms.children[0].process, otp.Process)
+    parts = otp.PartitionSupervisor(lambda _: otp.Agent(dict[str, int]), partitions=4)
+    assert_type(parts, otp.PartitionSupervisor[otp.Agent[dict[str, int]]])
+    assert_type(parts.via("key"), otp.Agent[dict[str, int]])
+    assert_type(parts.partitions, tuple[otp.Agent[dict[str, int]], ...])
+
+
 async def supervisors(nursery: trio.Nursery) -> None:
     counts = otp.Agent(dict[str, int])
     tree = otp.Supervisor(
@@ -184,6 +239,14 @@ async def refused(nursery: trio.Nursery, supervisor: otp.TaskSupervisor) -> None
     await counts.get(grow, 1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     otp.Agent(dict[str, int], mailbox="big")  # type: ignore[call-arg, call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     otp.Agent(dict[str, int], overflow="spill")  # type: ignore[call-arg, call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    stack = Stack()
+    number: int = await stack.call(Pop())  # pyright: ignore[reportAssignmentType]
+    print(number)
+    await stack.cast("x")  # type: ignore[func-returns-value, misc]  # pyright: ignore[reportGeneralTypeIssues]
+    otp.Stop("boring", ())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    stack.monitor("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.PartitionSupervisor(lambda _: 7, partitions=2)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    otp.DynamicSupervisor(max_children="4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     otp.Task.async_stream([1], fetch)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType]
     otp.Task.async_stream(["a"], fetch, on_timeout="stop")  # type: ignore[call-arg, call-overload]  # pyright: ignore[reportArgumentType]
     otp.run()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
