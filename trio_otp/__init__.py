@@ -37,6 +37,7 @@ from ._core.events import subscribe as subscribe
 from ._core.exits import Exit as Exit
 from ._core.exits import Reason as Reason
 from ._core.options import AutoShutdown as AutoShutdown
+from ._core.options import Keys as Keys
 from ._core.options import Limit as Limit
 from ._core.options import OnTimeout as OnTimeout
 from ._core.options import Overflow as Overflow
@@ -55,6 +56,11 @@ from ._core.specs import ChildOptions as ChildOptions
 from ._core.specs import ChildSpec as ChildSpec
 from ._core.trapping import ExitRequest as ExitRequest
 from ._core.trapping import trap_exit as trap_exit
+from ._registry import Entry as Entry
+from ._registry import Registered as Registered
+from ._registry import Registry as Registry
+from ._registry import Starter as Starter
+from ._registry import Unregistered as Unregistered
 from ._supervisor import Supervisor as Supervisor
 from ._task import Task as Task
 from ._task_supervisor import TaskSupervisor as TaskSupervisor
@@ -63,6 +69,8 @@ __all__ = (  # noqa: RUF022  # by subject
     # what runs, and how it is described
     "Process", "Task", "TaskSupervisor", "Agent", "Supervisor",
     "ChildSpec", "ChildOptions", "ChildInfo", "Backoff", "run",
+    # names
+    "Registry", "Entry", "Keys", "Starter", "Registered", "Unregistered",
     # inside a process
     "current_process", "trap_exit", "ExitRequest", "ExitProcess", "Ignore",
     # how it ended
