@@ -29,6 +29,7 @@ from trio_otp import (
     Task,
     UnknownChild,
     current_process,
+    observe,
     subscribe,
     trap_exit,
 )
@@ -241,7 +242,7 @@ async def test_make_gives_one_that_runs(home):
     """A process that has a home already cannot be started, and the key does not wait for its end."""
     registry = Registry()
     async with Agent(int) as busy:
-        with pytest.raises(AlreadyRunning):
+        with pytest.raises(AlreadyRunning, match="make must return a process that does not run"):
             await registry.get_or_start("k", lambda: busy, home)
         assert nothing_under_way(registry)
         assert registry.whereis("k") is None
@@ -357,6 +358,58 @@ async def test_abandoned_start_is_waited_for(autojump_clock, home):
         assert log == [("start", 0), ("done", 4), ("start", 4), ("done", 4)]
 
 
+async def test_supervisor_stops_meanwhile(autojump_clock, home):
+    """If the supervisor stops, its asker learns of it; who waits goes on, after the cleanup."""
+    registry, log = Registry(), []
+    stopping = Supervisor()
+
+    async def slow_to_end():
+        log.append(trio.current_time())
+        try:
+            await trio.sleep(3 if len(log) == 1 else 0)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+
+    async def ask_first():
+        with pytest.raises(NotRunning):
+            await registry.get_or_start("k", lambda: Agent(slow_to_end), stopping)
+
+    async def ask_next():
+        await trio.sleep(1)
+        await registry.get_or_start("k", lambda: Agent(slow_to_end), home)
+
+    async with stopping, trio.open_nursery() as nursery:
+        nursery.start_soon(ask_first)
+        nursery.start_soon(ask_next)
+        await trio.sleep(2)
+        await stopping.stop()
+    assert log == [0, 3]
+
+
+class Interrupted:
+    """A supervisor that is interrupted as it starts something."""
+
+    async def start_child(self, child):
+        await trio.lowlevel.checkpoint()
+        raise KeyboardInterrupt
+
+
+async def test_interrupt_leaves_the_key_free(home):
+    """An interrupt passes through, in `make` and during the start, and the key is free."""
+    registry = Registry()
+
+    def make():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await registry.get_or_start("k", make, home)
+    with pytest.raises(KeyboardInterrupt):
+        await registry.get_or_start("k", Maker(), Interrupted())
+    assert nothing_under_way(registry)
+    assert await registry.get_or_start("k", lambda: Agent(int), home)
+
+
 async def test_granted_as_its_asker_leaves(autojump_clock, home):
     """A start that succeeds in the moment in which its asker leaves is undone, or kept, never half."""
     for asked in range(20):
@@ -438,6 +491,42 @@ async def test_promise_that_is_not_kept(autojump_clock, caplog):
     assert agent._life.at_end is None
 
 
+async def test_restarted_with_its_group(autojump_clock, caplog):
+    """A process that is restarted with its group keeps its key as well, at each moment."""
+    registry, seen = Registry(), []
+    async with Supervisor(strategy="one_for_all") as home:
+        await registry.get_or_start("kept", lambda: Agent(int, name="kept"), home)
+        other = await registry.get_or_start("other", lambda: Agent(int, name="other"), home)
+        with subscribe(lambda event: seen.append(registry.count())):
+            other.kill()
+            await wait_all_tasks_blocked()
+        assert set(seen) == {2}
+        assert [child.restarts for child in home.children] == [0, 1]
+    assert registry.items() == ()
+
+
+async def test_many_short_lives_leave_nothing(home):
+    """With the collector off, thousands of processes and their entries leave no object behind."""
+    registry = Registry()
+
+    async def one(number):
+        agent = await registry.get_or_start(number, lambda: Agent(int, restart="temporary"), home)
+        registry.register(("also", number), agent)
+        await agent.stop()
+
+    await one(0)
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        for number in range(1_000):
+            await one(number)
+        assert len(gc.get_objects()) - before < 100
+    finally:
+        gc.enable()
+    assert registry.items() == ()
+
+
 @pytest.mark.parametrize("restart", ["temporary", "transient"])
 async def test_ended_for_good(autojump_clock, home, restart, caplog):
     """What is not restarted loses its key with its life, and the next who asks starts another."""
@@ -491,10 +580,11 @@ async def test_ends_as_soon_as_it_is_ready(home):
     async def body():
         pass
 
-    task = await registry.get_or_start("k", lambda: Task(body), home)
-    await task.wait()
-    assert task.last_exit.reason == "normal"
-    assert registry.items() == ()
+    for _ in range(30):  # who of the two goes on first is a matter of luck
+        task = await registry.get_or_start("k", lambda: Task(body, restart="temporary"), home)
+        await task.wait()
+        assert task.last_exit.reason == "normal"
+        assert registry.items() == ()
 
 
 async def test_falls_as_soon_as_it_is_ready(autojump_clock, home, caplog):
@@ -507,10 +597,15 @@ async def test_falls_as_soon_as_it_is_ready(autojump_clock, home, caplog):
             raise Oops
         await trio.sleep_forever()
 
-    task = await registry.get_or_start("k", lambda: Task(body, restart="permanent"), home)
-    await wait_all_tasks_blocked()
-    assert (len(lives), task.status) == (2, "running")
-    assert registry.items() == (("k", (task, None)),)
+    for _ in range(20):  # as above
+        lives.clear()
+        await trio.sleep(6)  # past the budget's window
+        task = await registry.get_or_start("k", lambda: Task(body, restart="permanent"), home)
+        await wait_all_tasks_blocked()
+        assert (len(lives), task.status) == (2, "running")
+        assert registry.items() == (("k", (task, None)),)
+        await home.terminate_child(task)
+        assert registry.items() == ()
 
 
 # --- processes that are stopping -----------------------------------------------------------------------
@@ -567,6 +662,37 @@ async def test_asking_in_its_own_init(autojump_clock, home):
     assert re.search(
         "'a' starting> would wait for its own start or end", str(failed.value.__cause__)
     )
+
+
+async def test_asking_in_a_circle(autojump_clock, home):
+    """Processes that start each other, and would wait for each other, are told so."""
+    registry = Registry()
+    told = []
+
+    async def ask_for(key):
+        try:
+            await registry.get_or_start(key, lambda: Agent(first, name="x"), other)
+        except CalledItself as error:
+            told.append(str(error))
+
+    async def first():
+        await registry.get_or_start("b", lambda: Agent(ask_for, "a", name="b"), other)
+
+    async with Supervisor() as other:
+        await registry.get_or_start("a", lambda: Agent(first, name="a"), home)
+    assert told == ["<Agent 'b' starting> would wait for its own start or end"]
+
+
+async def test_who_waits_can_be_seen(autojump_clock, home, nursery):
+    """Of a process that waits for the start of another one can see for whom."""
+    registry, make = Registry(), Maker()
+    asking = [Task(registry.get_or_start, "k", make, home) for _ in range(2)]
+    for task in asking:
+        nursery.start_soon(task.run)
+    await trio.sleep(0.5)
+    assert [observe(task).waiting_for for task in asking] == make.made * 2
+    for task in asking:
+        await task.wait()
 
 
 async def test_asking_in_its_own_end(autojump_clock, home):

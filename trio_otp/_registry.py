@@ -10,8 +10,9 @@ Rules of this file:
 from __future__ import annotations
 
 import itertools
+import math
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, overload
 from weakref import WeakValueDictionary
 
@@ -19,7 +20,7 @@ import attrs
 import trio
 
 from ._core import events, failures, options
-from ._core.errors import AlreadyRegistered, CalledItself, NotRunning, StartFailed
+from ._core.errors import AlreadyRegistered, AlreadyRunning, CalledItself, NotRunning, StartFailed
 from ._core.exits import IGNORED
 from ._core.homes import unready
 from ._core.process import Process, current_process, own_process
@@ -27,7 +28,7 @@ from ._core.text import short
 from ._core.waiting import Bell, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Hashable
+    from collections.abc import AsyncGenerator, Callable, Generator, Hashable
 
     from ._core.life import Life
     from ._core.options import Keys
@@ -270,7 +271,9 @@ class Registry(Generic[K, P, V]):
         Raises:
             StartFailed: The process failed to start.
             NotRunning: It declined to start, or the supervisor does not run.
-            CalledItself: The caller is itself what is being started or stopped.
+            CalledItself: The caller is itself what is being started or stopped, or that waits
+                for the caller.
+            AlreadyRunning: `make` gave a process that runs.
             ValueError: The registry has duplicate keys.
             TypeError: `make` is not a function, or gives no process.
             Exception: What else `start_child` raises; others who wait then try themselves.
@@ -295,7 +298,8 @@ class Registry(Generic[K, P, V]):
     async def _start(self, key: K, process: P, supervisor: Starter) -> P:
         start = self._starts[key] = _Start(self._starts, key, process)
         try:
-            await supervisor.start_child(process)
+            with _waiting_for(process):
+                await supervisor.start_child(process)
             if process._life.exit is IGNORED:
                 raise unready(process, IGNORED)
         except BaseException as error:
@@ -416,19 +420,19 @@ class _Start(Bell, Generic[P]):
         self.ring()
 
     def failed(self, error: BaseException) -> None:
-        """End it now, or if its asker has left, when what was being started is gone."""
-        life = self.process._life
-        if not isinstance(error, Exception) and life is not None and life.exit is None:
-            life.call_at_end(self.end)
-            return
+        """End it when what was being started is gone, which it may not be if its asker has left."""
         if isinstance(error, StartFailed):
             self._error = failures.clone(error).with_traceback(None)  # which would keep frames
-        self.end()
+        life = self.process._life
+        if life is None or life.exit is not None:
+            self.end()
+        else:
+            life.call_at_end(self.end)
 
     async def wait(self) -> None:
         """Wait until it is over; raise a copy of its error."""
-        _refuse_waiting_for_oneself(self.process)
-        await until(lambda: self._starts.get(self._key) is not self, self)
+        with _waiting_for(self.process):
+            await until(lambda: self._starts.get(self._key) is not self, self)
         if self._error is not None:
             raise failures.clone(self._error)
 
@@ -447,16 +451,32 @@ def _made(make: Callable[[], P]) -> P:
     process: Any = make()
     if not isinstance(process, Process):
         raise TypeError(f"make must return a process, got {short(process)}")
+    if process._life is not None and process._life.exit is None:
+        raise AlreadyRunning(f"make must return a process that does not run, got {process!r}")
     made: Any = process
     return made  # type: ignore[no-any-return]
 
 
 async def _end_of(process: Process) -> None:
-    _refuse_waiting_for_oneself(process)
     life = process._life
-    await until(lambda: life.exit is not None, process)
+    with _waiting_for(process):
+        await until(lambda: life.exit is not None, process)
 
 
-def _refuse_waiting_for_oneself(process: Process) -> None:
-    if own_process() is process:
-        raise CalledItself(f"{process!r} would wait for its own start or end", process)
+@contextmanager
+def _waiting_for(process: Process) -> Generator[None, None, None]:
+    """Record that the current process waits for another, unless that one waits for it."""
+    asking = own_process()
+    if asking is None:
+        yield
+        return
+    met: Process | None = process
+    while met is not None:
+        if met is asking:
+            raise CalledItself(f"{asking!r} would wait for its own start or end", process)
+        met = met._unlimited_wait()
+    asking._life.waiting_for = (process, math.inf)
+    try:
+        yield
+    finally:
+        asking._life.waiting_for = None

@@ -99,8 +99,8 @@ class Life:
 
     def call_not_at_end(self, fn: Callable[[Process], None]) -> None:
         """Take that back."""
-        if self.at_end is not None:
-            self.at_end.pop(fn, None)
+        assert self.at_end is not None  # it was asked for
+        del self.at_end[fn]
 
     def conclude(self, error: BaseException) -> tuple[Exit, BaseException | None]:
         """Say how an exception ended it, and which one must go on through the program."""
