@@ -25,7 +25,7 @@ LAYERS: tuple[str, ...] = (
     "_core.homes",
     "_core.process _core.guests",
     "_core.trapping _core.job _core.server _core.snapshots _core.loop",
-    "_agent _stream _replies",
+    "_agent _registry _stream _replies",
     "_gen_server",
     "_task",
     "_supervision",

@@ -194,6 +194,27 @@ async def supervisors(nursery: trio.Nursery) -> None:
     assert_type(spec, otp.ChildSpec)
 
 
+async def names(supervisor: otp.Supervisor, agent: otp.Agent[int]) -> None:
+    agents = otp.Registry[str, otp.Agent[int]]()
+    assert_type(agents, otp.Registry[str, otp.Agent[int], None])
+    agents.register("a", agent)
+    assert_type(agents.whereis("a"), otp.Agent[int] | None)
+    assert_type(agents.lookup("a"), tuple[otp.Entry[otp.Agent[int], None], ...])
+    assert_type(agents.keys_of(agent), tuple[str, ...])
+    assert_type(await agents.get_or_start("a", lambda: otp.Agent(int), supervisor), otp.Agent[int])
+    agents.unregister("a", agent)
+    async with agents.lock(("any", "key")):
+        agents.meta["limit"] = 3
+    topics: otp.Registry[str, otp.Process, float] = otp.Registry("duplicate", name="topics")
+    topics.register("t", agent, 1.0)
+    for process, value in topics.lookup("t"):
+        assert_type(process, otp.Process)
+        assert_type(value, float)
+    assert_type([entry.value for _, entry in topics.items()], list[float])
+    assert_type(topics.update_value("t", lambda value: value + 1), tuple[float, float])
+    topics.unregister("t", agent, where=lambda value: value > 1)
+
+
 async def watching(receive: trio.MemoryReceiveChannel[int]) -> None:
     assert_type(otp.current_process(), otp.Process | None)
     assert_type(otp.observe(), tuple[otp.ProcessInfo, ...])
@@ -255,6 +276,22 @@ async def refused(nursery: trio.Nursery, supervisor: otp.TaskSupervisor) -> None
     print(narrower)
     text: str = await otp.Task.async_(nursery, fetch, "url")  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     print(text)
+
+
+async def refused_names(supervisor: otp.TaskSupervisor, tree: otp.Supervisor) -> None:
+    agents = otp.Registry[str, otp.Agent[int]]()
+    topics = otp.Registry[str, otp.Process, float]("duplicate")
+    agent = otp.Agent(int)
+    otp.Registry("ordered")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    agents.register(1, agent)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    agents.register("a", otp.Task(poll))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    topics.register("t", agent)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    topics.register("t", otp.current_process(), 1.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    topics.update_value("t", str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await agents.get_or_start("a", lambda: otp.Task(poll), tree)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    await agents.get_or_start("a", lambda: agent, supervisor)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await agents.whereis("a").get()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+    otp.Registry[str, int]()  # type: ignore[type-var]  # pyright: ignore[reportInvalidTypeArguments]
 
 
 class Hiding(otp.Task):

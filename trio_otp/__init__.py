@@ -37,6 +37,7 @@ from ._core.events import subscribe as subscribe
 from ._core.exits import Exit as Exit
 from ._core.exits import Reason as Reason
 from ._core.options import AutoShutdown as AutoShutdown
+from ._core.options import Keys as Keys
 from ._core.options import Limit as Limit
 from ._core.options import OnTimeout as OnTimeout
 from ._core.options import Overflow as Overflow
@@ -60,6 +61,11 @@ from ._gen_server import GenServer as GenServer
 from ._gen_server import Monitor as Monitor
 from ._gen_server import Timer as Timer
 from ._partition_supervisor import PartitionSupervisor as PartitionSupervisor
+from ._registry import Entry as Entry
+from ._registry import Registered as Registered
+from ._registry import Registry as Registry
+from ._registry import Starter as Starter
+from ._registry import Unregistered as Unregistered
 from ._replies import TIMEOUT as TIMEOUT
 from ._replies import Caller as Caller
 from ._replies import CallResult as CallResult
@@ -79,6 +85,8 @@ __all__ = (  # noqa: RUF022  # by subject
     "Process", "Task", "TaskSupervisor", "Agent", "GenServer", "Supervisor",
     "DynamicSupervisor", "PartitionSupervisor",
     "ChildSpec", "ChildOptions", "ChildInfo", "Backoff", "run",
+    # names
+    "Registry", "Entry", "Keys", "Starter", "Registered", "Unregistered",
     # inside a process
     "current_process", "trap_exit", "ExitRequest", "ExitProcess", "Ignore",
     # what the handlers of a GenServer are given, and what they return

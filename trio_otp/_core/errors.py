@@ -103,7 +103,17 @@ class MaxChildren(RuntimeError):
 
 
 class AlreadyRegistered(Exception):
-    """The key belongs to another process."""
+    """The key of the registry is taken.
+
+    Attributes:
+        key: The key.
+        process: Who holds it.
+    """
+
+    def __init__(self, message: str, key: Hashable = None, process: Process | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.process = process
 
 
 class BadReturn(TypeError):

@@ -12,6 +12,8 @@ from .errors import Ignore
 from .exits import IGNORED, KILLED, NORMAL, SHUTDOWN, Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .process import Process
     from .trapping import ExitRequest
 
@@ -25,6 +27,7 @@ class Life:
 
     __slots__ = (
         "asked",
+        "at_end",
         "exit",
         "late",
         "named",
@@ -38,6 +41,7 @@ class Life:
     )
 
     asked: Literal["shutdown", "killed"] | None  # how it was first asked to end, if it was
+    at_end: dict[Callable[[Process], None], None] | None  # to be called, in the step of its end
     exit: Exit | None
     late: bool  # asked to stop, and still there when its time was up
     named: bool  # as late, in the log
@@ -50,7 +54,8 @@ class Life:
     waiting_for: tuple[Process, float] | None  # whom its own task calls, and for how long
 
     def __init__(self, shield: bool, ready: bool = False, limit: float = math.inf) -> None:
-        self.asked = self.exit = self.owed = self.task = self.trap = self.waiting_for = None
+        self.asked = self.at_end = self.exit = self.owed = None
+        self.task = self.trap = self.waiting_for = None
         self.ready = ready
         self.late = self.named = False
         self.started_at = now = _now()
@@ -81,6 +86,21 @@ class Life:
             self.asked = "killed"
         self.late = True
         self.scope.cancel(reason="killed by trio_otp")
+
+    def call_at_end(self, fn: Callable[[Process], None]) -> None:
+        """Have a function called with the process, once, in the step in which this life ends.
+
+        One that asks for that again while it is called hears of the next life's end, or
+        that none follows.
+        """
+        if self.at_end is None:
+            self.at_end = {}
+        self.at_end[fn] = None
+
+    def call_not_at_end(self, fn: Callable[[Process], None]) -> None:
+        """Take that back."""
+        assert self.at_end is not None  # it was asked for
+        del self.at_end[fn]
 
     def conclude(self, error: BaseException) -> tuple[Exit, BaseException | None]:
         """Say how an exception ended it, and which one must go on through the program."""

@@ -22,6 +22,9 @@ AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
 Overflow: TypeAlias = Literal["raise", "drop_newest", "drop_oldest"]
 """What a cast to a full mailbox does."""
 
+Keys: TypeAlias = Literal["unique", "duplicate"]
+"""Whether a key of a registry has one process or any number of entries."""
+
 OnTimeout: TypeAlias = Literal["nothing", "ignore", "kill_task"]
 """What `Task.yield_many` does with tasks that are not done in time."""
 
@@ -37,6 +40,7 @@ Limit: TypeAlias = float | None
 RESTARTS: Final = ("permanent", "transient", "temporary")
 STRATEGIES: Final = ("one_for_one", "one_for_all", "rest_for_one")
 AUTO_SHUTDOWNS: Final = ("never", "any_significant", "all_significant")
+KEYS: Final = ("unique", "duplicate")
 OVERFLOWS: Final = ("raise", "drop_newest", "drop_oldest")
 
 

@@ -295,7 +295,9 @@ class Process(Bell, Startable):
     def _begin(self, *, shield: bool) -> Any:
         """Make the next life; the caller runs it by `live`, and looks whether it is ready."""
         life = self._make_life(shield)
-        self._life = life
+        before, self._life = self._life, life
+        if before is not None:
+            life.at_end = before.at_end  # what is to hear of the end of this one, too
         self._status = "running" if life.ready else "starting"
         if events.ANY:
             try:
@@ -358,6 +360,8 @@ class Process(Bell, Startable):
         """Hear that no other life will follow."""
         if self._status == "restarting":
             self._status = "stopped"
+            if self._life is not None and self._life.at_end is not None:
+                _call_at_end(self, self._life)
             self.ring()
 
     def _check_restart(self, restart: Restart) -> None:
@@ -486,6 +490,8 @@ def _end(process: Process, life: Life, exit: Exit, result: Any) -> BaseException
     process._status = "stopped"  # a home that promises another life says so in ended()
     process._settle(life, exit, result)
     out = home.ended(process, life, exit)
+    if life.at_end is not None:
+        _call_at_end(process, life)
     if process._sleepers is not None:
         process.ring()
     if events.ANY:
@@ -493,6 +499,13 @@ def _end(process: Process, life: Life, exit: Exit, result: Any) -> BaseException
         events.emit(events.Ended, process, path, exit=exit)
     life.task = None  # its context knows the process: a cycle
     return out
+
+
+def _call_at_end(process: Process, life: Life) -> None:
+    called, life.at_end = life.at_end, None
+    assert called is not None
+    for fn in called:
+        fn(process)
 
 
 def report_owed(process: Process, life: Life) -> None:
