@@ -867,7 +867,7 @@ async def test_monitors_can_be_ended(autojump_clock):
             watch.cancel()
             watch.cancel()
             server.monitor(agent)
-        assert agent._sleepers in (None, {})
+        assert not agent._life.at_end
     assert server.log == [("terminate", "shutdown", 0)]
 
 

@@ -29,12 +29,12 @@ from ._core.process import NOTHING, Process
 from ._core.server import LATER, Call, Notice, Server, ServerLife, begin, finish
 from ._core.text import callable_name, short
 from ._core.timers import Timers
-from ._core.waiting import Ear
 from ._replies import TIMEOUT, Caller, Down, NoReply, Reply, Start, Stop, answer_once
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ._core.life import Life
     from ._core.options import Limit, Overflow, Restart, Shutdown
     from ._replies import CallResult, CastResult, Request
 
@@ -78,38 +78,30 @@ class Timer:
 class Monitor:
     """A watch over one life of a process, from `monitor`."""
 
-    __slots__ = ("_ear", "_life", "_server", "_watched", "process")
+    __slots__ = ("_life", "_server", "_watched", "process")
 
     process: Process
 
     def __init__(self, server: GenServer[Any], life: GenLife, process: Process) -> None:
         self.process = process
         self._server, self._life = server, life
-        self._watched = process._life
-        self._ear: Ear | None = None
+        self._watched: Life | None = process._life
         if self._watched is None or self._watched.exit is not None:
-            self._tell()
+            self._tell(process)
         else:
-            self._ear = Ear(process, self._heard)
+            self._watched.call_at_end(self._tell)
             life.monitors.add(self)
 
     def cancel(self) -> None:
         """End the watch; a message that is on its way still comes. `Process.demonitor/1`."""
+        if self in self._life.monitors and self._watched is not None:
+            self._watched.call_not_at_end(self._tell)
         self._life.monitors.discard(self)
-        if self._ear is not None:
-            self._ear.leave()
-            self._ear = None
 
-    def _heard(self, process: Process) -> bool:
-        if self._watched.exit is None:
-            return False
+    def _tell(self, process: Process) -> None:
         self._life.monitors.discard(self)
-        self._tell()
-        return True
-
-    def _tell(self) -> None:
         exit = None if self._watched is None else self._watched.exit
-        self._server._put(self._life, Down(self.process, exit))
+        self._server._put(self._life, Down(process, exit))
 
 
 class GenLife(ServerLife):

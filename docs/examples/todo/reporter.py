@@ -42,6 +42,6 @@ class Reporter(Task[None], restart="permanent"):
 
 async def _open_items(todo: TodoList) -> int:
     try:
-        return await todo.agent.get(lambda items: sum(not item.done for item in items.values()))
+        return await todo.get(lambda items: sum(not item.done for item in items.values()))
     except CallFailed:
         return 0  # killed this very moment; the next report has it again

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVarTuple
+from typing import Any, TypeAlias, TypeVarTuple, Unpack
 
 import trio
 from attrs import asdict, evolve
 
 from item import Item
 from store import Store
-from trio_otp import Agent, Exited
+from trio_otp import Agent, Backoff, ChildOptions, ChildSpec, Exited
 from viewers import Channel, Viewers
 
 # By id, in the order of writing. A change makes a new one, so whoever got an
@@ -20,27 +20,31 @@ Items: TypeAlias = dict[str, Item]
 Ts = TypeVarTuple("Ts")
 
 
-class TodoList:
-    """The items of one list, kept by an agent and shown to its viewers.
+class TodoList(Agent[Items]):
+    """An agent that keeps the items of one list, and shows them to its viewers.
 
-    The agent holds the items, one life long; the database holds them for good.
+    Its state holds the items, one life long; the database holds them for good.
     A change is written there first, in a worker thread, and becomes the new
     state only then. So the agent may die at any moment: its next life loads
     what was written, and that is everything anybody has ever been shown.
 
-    The viewers belong to the list and not to a life of its agent: they stay.
+    The viewers belong to the handle and not to one of its lives: they stay.
     """
 
     def __init__(self, name: str, store: Store) -> None:
-        self.agent = Agent(self._load, name=name)
+        super().__init__(self._load, name=name)
         self.viewers = Viewers()
-        self._name = name
         self._store = store
         self._lives = 0
 
+    def child_spec(self, **changes: Unpack[ChildOptions]) -> ChildSpec:
+        """Wait between two lives: a file that cannot be read may be readable in a moment."""
+        changes.setdefault("backoff", Backoff(0.05, maximum=1.0))
+        return super().child_spec(**changes)
+
     async def items(self) -> list[Item]:
         """The items as they are now."""
-        return list((await self.agent.get()).values())
+        return list((await self.get()).values())
 
     async def add(self, *items: Item) -> None:
         """Put ``items`` on the list, all in one step."""
@@ -60,7 +64,7 @@ class TodoList:
         with self.viewers.join() as (channel, messages):
             # Asked of the agent, as every change is, so no page can be shown an
             # older list after a newer one.
-            await self.agent.get(self._show, channel)
+            await self.get(self._show, channel)
             yield messages
 
     async def _change(
@@ -69,7 +73,7 @@ class TodoList:
         """Run one of the functions below in the agent."""
         while True:
             try:
-                return await self.agent.get_and_update(change, *args, timeout=None)
+                return await self.get_and_update(change, *args, timeout=None)
             except Exited as error:
                 # Somebody killed the agent under our change, which may be written or
                 # not. Every change may safely be made twice: so make it (again).
@@ -80,22 +84,22 @@ class TodoList:
     # is the agent's state, the last thing given back the next one.
 
     async def _load(self) -> Items:
-        items = await trio.to_thread.run_sync(self._store.load, self._name)
+        items = await trio.to_thread.run_sync(self._store.load, self.name)
         self._lives += 1
         return self._shown({item.id: item for item in items})
 
     async def _add(self, items: Items, new: tuple[Item, ...]) -> tuple[bool, Items]:
-        await trio.to_thread.run_sync(self._store.add, self._name, new)
+        await trio.to_thread.run_sync(self._store.add, self.name, new)
         return True, self._shown(items | {item.id: item for item in new})
 
     async def _mark(self, items: Items, id: str, done: bool) -> tuple[bool, Items]:
         if id not in items:
             return False, items
-        await trio.to_thread.run_sync(self._store.mark, self._name, id, done)
+        await trio.to_thread.run_sync(self._store.mark, self.name, id, done)
         return True, self._shown(items | {id: evolve(items[id], done=done)})
 
     async def _delete(self, items: Items, id: str) -> tuple[bool, Items]:
-        await trio.to_thread.run_sync(self._store.delete, self._name, id)
+        await trio.to_thread.run_sync(self._store.delete, self.name, id)
         return True, self._shown({key: item for key, item in items.items() if key != id})
 
     def _shown(self, items: Items) -> Items:

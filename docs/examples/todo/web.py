@@ -125,7 +125,7 @@ class Web:
 
     async def _kill(self, request: Request) -> Response:
         todo = await self._list(request)
-        todo.agent.kill()  # its supervisor starts it again
+        todo.kill()  # its supervisor starts it again
         return Response(status_code=202)
 
     async def _live(self, websocket: WebSocket) -> None:
