@@ -661,6 +661,18 @@ async def test_terminating_a_restart_that_is_timing_out(autojump_clock, log):
         assert bench.which() == "(slow)"
 
 
+async def test_restart_that_took_too_long_is_promised_again(autojump_clock):
+    """A child whose restart took too long comes back: who calls it meanwhile waits for that."""
+    takes = iter([0, 99, 0])
+    agent = Agent(lambda: trio.sleep(next(takes)))
+    async with Supervisor([agent.child_spec(start_timeout=1, backoff=Backoff(2))]):
+        agent.kill()
+        await trio.sleep(4)  # the second life lasts from 2 to 3, the third begins at 7
+        assert agent.status == "restarting"
+        await agent.get()
+        assert trio.current_time() == 7
+
+
 # --- requests that meet the end ------------------------------------------------------------------
 
 

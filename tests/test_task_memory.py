@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from helpers_task import attempt, ended
-from trio_otp import Supervisor, Task, TaskSupervisor
+from trio_otp import StartFailed, Supervisor, Task, TaskSupervisor, current_process
 
 
 class Big:
@@ -445,6 +445,26 @@ async def test_kept_handle_keeps_no_locals(autojump_clock, no_collector, sup):
     await settle()
     assert left() == []
     assert type(task.last_exit.error) is Lost
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_failed_start_keeps_no_locals(autojump_clock, no_collector, first):
+    """A handle whose start failed keeps the error that was raised, but not what its frames held."""
+
+    async def child(*, task_status):
+        big = Big()
+        watch(big, current_process())
+        raise Lost
+
+    async def use():
+        async with Supervisor([child] if first else []) as supervisor:
+            await supervisor.start_child(child)
+
+    for _ in range(3):
+        with pytest.raises(StartFailed):
+            await use()
+    await settle()
+    assert left() == []
 
 
 @pytest.mark.conforms("CASE-88")

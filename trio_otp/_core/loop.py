@@ -144,7 +144,11 @@ class Loop(Home):
                 self._advance()  # to the requests that came meanwhile
             self._handle(await self._next())
             if self._leaving is not None:
-                failures.raised(self._leaving)
+                leaving, self._leaving = self._leaving, None
+                try:
+                    failures.raised(leaving)
+                finally:
+                    del leaving
 
     async def _end(self) -> None:
         try:
@@ -184,10 +188,12 @@ class Loop(Home):
         return NotRunning(f"{self._owner!r} is stopping", self._owner)
 
     async def _stop_all(self) -> None:
-        self._to_stop = {child for child in self._children.values() if child.alive}
-        for child in self._to_stop:
+        alive = [child for child in reversed(self._children.values()) if child.alive]
+        for child in alive:
             if child.state == "stopping":
                 self._timers.set(child, trio.current_time() + child.grace)
+        self._to_stop.clear()
+        self._have_stopped(alive)
         for guest in self.guests:
             self.stop_guest(guest)
             self._timers.set(guest, trio.current_time() + guest._grace())
@@ -289,9 +295,9 @@ class Loop(Home):
         """Say whether another life will follow, as far as can be known before deciding."""
         if self.closing or child.doomed or exit is IGNORED:
             return False
-        if child.state == "stopping" or child in self._to_stop:
+        if child in self._to_stop:
             return child in self._to_start
-        if _is_starting(child):
+        if _is_starting(child) or child.failure is not None:
             return child.asker is None and not self._unready
         return restarts.wants_restart(child.restart, exit)
 
@@ -336,11 +342,17 @@ class Loop(Home):
         if not self._to_stop and (self._held or not self._to_start) and not self._unready:
             self._serve_next()
 
+    def _have_stopped(self, children: list[Child]) -> None:
+        """Have children stopped before anything is started: all now, or one after the other."""
+        self._to_stop.update(children)
+        if self._rules.together:
+            for child in children:
+                self._stop(child)
+
     def _stop_next(self) -> None:
         if self._rules.together:
-            for child in self._to_stop:
-                self._stop(child)
-        elif self._to_stop and not any(child.state == "stopping" for child in self._to_stop):
+            return  # all have been told
+        if self._to_stop and not any(child.state == "stopping" for child in self._to_stop):
             self._stop(next(c for c in reversed(self._children.values()) if c in self._to_stop))
 
     def _start_next(self) -> None:
@@ -371,18 +383,21 @@ class Loop(Home):
             self._answer(child)
 
     def _start_failed(self, child: Child, exit: Exit) -> None:
-        error = child.failure or _start_failed(child, exit)
-        if child.asker is not None:
-            starting = child.asker.verb == "start"
-            self._answer(child, error)
-            if starting or child.doomed:
-                self._forget(child)
-            else:
-                self._forsake(child)
-        elif self._unready:
-            self._leaving = error
-        else:
+        if child.asker is None and not self._unready:
             self._restart(child, exit, again=True)
+            return
+        error = child.failure or _start_failed(child, exit)
+        if exit.error is not None:  # it goes on, with frames that the handle must not keep
+            child.process._last_exit = child.process._life.exit = failures.keepsake(exit)
+        if child.asker is None:
+            self._leaving = error
+            return
+        starting = child.asker.verb == "start"
+        self._answer(child, error)
+        if starting or child.doomed:
+            self._forget(child)
+        else:
+            self._forsake(child)
 
     def _on_ignored(self, child: Child) -> None:
         self._answer(child)
@@ -430,9 +445,10 @@ class Loop(Home):
         if restarts.wants_restart(child.restart, exit):
             self._restart(child, exit)
             return
-        others = [c.state != "down" for c in self._children.values() if c.significant]
-        if restarts.shuts_down(self._rules.auto_shutdown, child.significant, others):
-            self._leaving = ExitProcess("shutdown", "auto_shutdown")
+        if child.significant:
+            others = [c.state != "down" for c in self._children.values() if c.significant]
+            if restarts.shuts_down(self._rules.auto_shutdown, child.significant, others):
+                self._leaving = ExitProcess("shutdown", "auto_shutdown")
         self._down_for_good(child)
 
     def _down_for_good(self, child: Child) -> None:
@@ -480,10 +496,9 @@ class Loop(Home):
             child.doomed |= child.restart == "temporary"
             if child.asker is None:
                 child.failure = None  # a start that is timing out is part of this restart now
-            if child.alive:
-                self._to_stop.add(child)
-            elif child.doomed:
+            if child.doomed and not child.alive:
                 self._forget(child)
+        self._have_stopped([child for child in reversed(members) if child.alive])
         wanted = {*self._to_start, *(child for child in members if not child.doomed)}
         self._to_start = deque(child for child in order if child in wanted)
         for child in self._to_start:
