@@ -30,6 +30,13 @@ LAYERS: tuple[str, ...] = (
     "_supervision",
     "_supervisor _task_supervisor",
     "_application",
+    "testing._inside testing._places testing._supervised",
+    "testing._events",
+    "testing._leaks",
+    "testing._everywhere",
+    "testing._cancelling testing._crashing",
+    "testing._chaos",
+    "testing",
     "trio_otp __main__",
 )
 
