@@ -1,11 +1,15 @@
 """The pytest plugin: each test is a small session of pytest inside pytest."""
 
+from pathlib import Path
+
 import pytest
 import trio
 
 from trio_otp import Agent
 
 pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
 
 INI = """
     [pytest]
@@ -16,6 +20,8 @@ INI = """
 """
 
 HEAD = """
+from pathlib import Path
+
 import pytest
 import trio
 from trio_otp import *
@@ -218,7 +224,7 @@ def test_fixture_without_pytest_trio(pytester, fixture):
     assert "pip install 'trio-otp[testing]'" in result.stdout.str()
 
 
-def test_plugin_does_no_harm(pytester):
+def test_plugin_does_no_harm(pytester, monkeypatch):
     """Where nobody uses it, the plugin imports neither Trio nor the library, and changes nothing."""
     pytester.makepyfile("""
 import sys
@@ -227,8 +233,9 @@ def test_it():
     assert "trio" not in sys.modules
     assert "trio_otp" not in sys.modules
 """)
-    options = ("-p", "pytest_trio_otp", "-p", "no:trio", "-p", "no:hypothesispytest", "-p", "no:anyio")
-    result = pytester.runpytest_subprocess(*options)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    result = pytester.runpytest_subprocess("-p", "pytest_trio_otp")
     result.assert_outcomes(passed=1)
     assert "trio_otp" not in result.stdout.str().partition("collected")[2]
 
@@ -349,7 +356,10 @@ async def test_it(number):
 
 @pytest.mark.parametrize(
     ("option", "text"),
-    [("--trio-otp-seed=-1", "must be 0 or more, got -1"), ("--trio-otp-repeat=0", "must be 1 or more, got 0")],
+    [
+        ("--trio-otp-seed=-1", "must be 0 or more, got -1"),
+        ("--trio-otp-repeat=0", "must be 1 or more, got 0"),
+    ],
 )
 def test_wrong_options(session, option, text):
     """A value that cannot be is refused before any test runs."""

@@ -10,7 +10,7 @@ import trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import CodeType
+    from types import CodeType, FrameType
 
 _PACKAGE: Final = Path(__file__).parents[1]
 # Whose lines tell a user nothing about their own program.
@@ -26,7 +26,7 @@ def of_task(task: trio.lowlevel.Task) -> str:
 
 def of_coroutine(coroutine: Any) -> str:
     """Say at which line of the user's code a suspended coroutine stands."""
-    return _innermost(_awaiting(coroutine))
+    return _innermost((frame.f_code, frame.f_lineno) for frame in frames_of(coroutine))
 
 
 def of_function(function: Callable[..., object]) -> str:
@@ -35,17 +35,18 @@ def of_function(function: Callable[..., object]) -> str:
     return repr(function) if code is None else _text(code, code.co_firstlineno)
 
 
-def is_ours(code: CodeType) -> bool:
-    """Say whether code belongs to this package."""
-    return code.co_filename.startswith(_NOT_THEIRS[0])
-
-
-def _awaiting(coroutine: Any) -> Iterator[tuple[CodeType, int]]:
+def frames_of(coroutine: Any) -> Iterator[FrameType]:
+    """Give the frames of a suspended coroutine and of what it awaits, outermost first."""
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is not None:
-            yield frame.f_code, frame.f_lineno
+            yield frame
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+
+
+def is_ours(code: CodeType) -> bool:
+    """Say whether code belongs to this package."""
+    return code.co_filename.startswith(_NOT_THEIRS[0])
 
 
 def _innermost(places: Iterable[tuple[CodeType, int]]) -> str:
@@ -53,7 +54,7 @@ def _innermost(places: Iterable[tuple[CodeType, int]]) -> str:
     theirs = [place for place in known if not place[0].co_filename.startswith(_NOT_THEIRS)]
     if not known:
         return "its end"
-    return _text(*(theirs or known)[-1])
+    return _text(*(theirs[-1] if theirs else known[0]))
 
 
 def _text(code: CodeType, line: int) -> str:
