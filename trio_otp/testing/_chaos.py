@@ -179,17 +179,19 @@ class _Storm:
     async def settle(self, limit: float) -> None:
         """Wait until the tree is whole."""
         at = trio.current_time() + limit
-        while trio.current_time() < at and not self.fallen():
-            if not self._faults():
-                return
+        await trio.sleep(_LOOK_EVERY_SECONDS)  # for the last blow to tell
+        while (faults := self._faults()) and not self.fallen():
+            if trio.current_time() >= at:
+                break
             # By looking again: a child is up one step after the event that says so.
             await trio.sleep(_LOOK_EVERY_SECONDS)
-        if faults := self._faults():
+        if faults:
             raise AssertionError(self._story(faults))
 
     def refuse_if_deadly(self, rate: float) -> None:
         """Refuse a rate that is above what all budgets of the tree allow together."""
-        costly = rate * sum(kind in _COSTLY for kind in self._kinds) / len(self._kinds)
+        children = [child.restart != "temporary" for _, child in self._children()] or [False]
+        costly = rate * _share(children) * _share([kind in _COSTLY for kind in self._kinds])
         rules = [loop._rules for loop in self._loops()]
         allowed = sum(rule.max_restarts / rule.max_seconds for rule in rules)
         if costly > allowed:
@@ -226,6 +228,10 @@ class _Storm:
         return "the tree is not whole\n  " + "\n  ".join(map(str, [*faults, *blows]))
 
 
+def _share(answers: list[bool]) -> float:
+    return sum(answers) / len(answers)
+
+
 def _all(info: ProcessInfo) -> Iterator[Process]:
     yield info.process
     for child in info.children:
@@ -260,7 +266,7 @@ async def _stay_busy(state: Any, seconds: float) -> Any:
 def _is_well(child: Child) -> bool:
     """Say whether a child is where its restart type wants it."""
     if child.state != "down":
-        return child.state == "up"
+        return child.state == "up" and child.process.status == "running"
     exit = child.process.last_exit
     failed = exit is None or exit.failed
     return child.restart != "permanent" and not (child.restart == "transient" and failed)

@@ -46,12 +46,13 @@ def leaks(*expected: Process | Subscription) -> None:
             raise TypeError(f"leaks() takes processes and subscriptions, got {short(one)}")
     gc.collect()  # garbage is not left, it is only not collected yet
     roots = observe()
+    running = set(_processes(roots))
     allowed = set(_processes(_allowed(roots, expected)))
     left = [
         *_running(roots, allowed),
-        *_tasks(allowed),
+        *_tasks(running),
         *_subscriptions(expected),
-        *_objects(set(_processes(roots)) | allowed),
+        *_objects(running),
     ]
     if left:
         raise AssertionError("left behind:" + "".join(f"\n  {line}" for line in left))
@@ -90,12 +91,12 @@ def _running(infos: Iterable[ProcessInfo], allowed: set[Process]) -> Iterator[st
             yield f"process {short(process)}"
 
 
-def _tasks(allowed: set[Process]) -> Iterator[str]:
-    """Name the Trio tasks that run code of ours, also those of no process."""
+def _tasks(running: set[Process]) -> Iterator[str]:
+    """Name the Trio tasks that run code of ours and belong to no process that runs."""
     for task in _all_tasks():
         code = getattr(task.coro, "cr_code", None)
         process = task.context.get(_current)
-        if code is not None and is_ours(code) and process not in allowed:
+        if code is not None and is_ours(code) and process not in running:
             yield f"Trio task {task.name}"
 
 
