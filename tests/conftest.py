@@ -10,6 +10,9 @@ import pytest
 import trio
 from hypothesis import settings
 
+# Found by its entry point, where the package was installed since it has one.
+pytest_plugins = ["pytest_trio_otp"]
+
 LIMIT_SECONDS = 60
 # How long a hanging test has to end once it is cancelled.
 GRACE_SECONDS = 5

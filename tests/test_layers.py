@@ -31,6 +31,13 @@ LAYERS: tuple[str, ...] = (
     "_supervision",
     "_supervisor _task_supervisor _dynamic_supervisor _partition_supervisor",
     "_application",
+    "testing._inside testing._places testing._supervised",
+    "testing._events",
+    "testing._leaks",
+    "testing._everywhere",
+    "testing._cancelling testing._crashing",
+    "testing._chaos",
+    "testing",
     "trio_otp __main__",
 )
 

@@ -14,6 +14,7 @@ from outcome import Error, Value
 from typing_extensions import assert_type
 
 import trio_otp as otp
+from trio_otp import testing as kit
 
 
 async def fetch(url: str, retries: int = 3) -> bytes:
@@ -233,6 +234,26 @@ def programs() -> None:
     otp.run(children=[poll])
 
 
+async def crashes(crashing: kit.Crashing) -> None:
+    assert_type(await crashing(fetch)("url"), bytes)
+    assert_type(crashing(grow)({}, "x"), dict[str, int])
+
+
+async def the_kit(supervised: kit.Supervised, events: kit.Events, tree: otp.Supervisor) -> None:
+    assert_type(await supervised(otp.Agent(dict[str, int])), otp.Agent[dict[str, int]])
+    assert_type(await supervised(poll), otp.Task[None])
+    assert_type(await supervised(otp.ChildSpec(fetch, "url")), otp.Process)
+    assert_type((await events.wait_for(otp.Ended)).exit, otp.Exit)
+    assert_type(await events.wait_for(lambda event: event.at > 1, tree), otp.Event)
+    assert_type(events.of(otp.Restarting, tree), list[otp.Restarting])
+    assert_type(events[0], otp.Event)
+    assert_type(await kit.cancel_everywhere(poll, kit.leaks), int)
+    assert_type(await kit.crash_everywhere(crashes, poll, error=KeyError), int)
+    assert_type(await kit.chaos(tree, seconds=1, kinds=["kill"]), tuple[kit.Blow, ...])
+    with kit.seeded(1):
+        kit.leaks(tree, otp.subscribe(print))
+
+
 # --- what must be refused ------------------------------------------------------------------
 
 
@@ -292,6 +313,19 @@ async def refused_names(supervisor: otp.TaskSupervisor, tree: otp.Supervisor) ->
     await agents.get_or_start("a", lambda: agent, supervisor)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await agents.whereis("a").get()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
     otp.Registry[str, int]()  # type: ignore[type-var]  # pyright: ignore[reportInvalidTypeArguments]
+
+
+async def refused_by_the_kit(supervised: kit.Supervised, events: kit.Events) -> None:
+    await supervised(fetch)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await supervised(poll())  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await events.wait_for(otp.Agent)  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await kit.cancel_everywhere(fetch, kit.leaks)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await kit.cancel_everywhere(poll(), kit.leaks)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await kit.crash_everywhere(poll, kit.leaks)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await kit.crash_everywhere(crashes, kit.leaks, error=KeyError())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await kit.chaos(otp.Task(poll), seconds=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await kit.chaos(otp.Supervisor(), seconds=1, kinds=["burn"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    kit.leaks(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 class Hiding(otp.Task):
