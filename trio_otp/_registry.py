@@ -331,8 +331,7 @@ class Registry(Generic[K, P, V]):
         Raises:
             RuntimeError: The Trio task holds this lock already.
         """
-        lock = self._locks.get(key) or self._locks.setdefault(key, trio.Lock())
-        async with lock:
+        async with self._locks.setdefault(key, trio.Lock()):
             yield
 
     # --- the tables ----------------------------------------------------------------------------
