@@ -498,6 +498,21 @@ async def test_unregister_some(home, keys):
     assert registry.keys_of(a) == ()
 
 
+async def test_condition_that_changes_the_registry(home):
+    """A condition may itself take entries away; nothing is taken away twice."""
+    registry = Registry("duplicate")
+    owner = start(home)
+    for value in (1, 2, 3):
+        registry.register("k", owner, value)
+
+    def clear(value):
+        registry.unregister("k", owner, where=lambda other: other < 3)
+        return value > 1
+
+    registry.unregister("k", owner, where=clear)
+    assert no_trace_of(registry)
+
+
 async def test_condition_that_raises(home):
     """A condition that raises takes nothing away."""
     registry = Registry("duplicate")
