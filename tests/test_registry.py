@@ -524,6 +524,30 @@ async def test_condition_that_raises(home):
     assert registry.count() == 2
 
 
+@pytest.mark.parametrize("where", [None, lambda value: True])
+async def test_interrupts_wait_for_the_tables(home, where):
+    """An interrupt cannot come between two tables, but it can come in what the user gave."""
+    protected = []
+
+    class Key:
+        def __hash__(self):
+            protected.append(trio.lowlevel.currently_ki_protected())
+            return 1
+
+    def user(value):
+        assert not trio.lowlevel.currently_ki_protected()
+        return where is None or where(value)
+
+    registry, owner, key = Registry(), start(home), Key()
+    registry.register(key, owner)
+    assert set(protected) == {True}
+    registry.update_value(key, user)
+    protected.clear()
+    registry.unregister(key, owner, where=where and user)
+    assert protected[-3:] == [True] * 3
+    assert no_trace_of(registry)
+
+
 # --- choosing entries ---------------------------------------------------------------------------
 
 

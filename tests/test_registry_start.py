@@ -16,6 +16,7 @@ from trio_otp import (
     AlreadyRunning,
     Backoff,
     CalledItself,
+    DynamicSupervisor,
     Ended,
     Exited,
     GaveUp,
@@ -59,9 +60,9 @@ class Maker:
         return len(self.made)
 
 
-@pytest.fixture
-async def home():
-    async with Supervisor() as supervisor:
+@pytest.fixture(params=[Supervisor, DynamicSupervisor])
+async def home(request):
+    async with request.param() as supervisor:
         yield supervisor
 
 
@@ -775,8 +776,9 @@ class Storm:
                 await home.terminate_child(agent)
 
 
+@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
 @pytest.mark.parametrize("seed", range(10))
-async def test_storm(autojump_clock, seed, caplog):
+async def test_storm(autojump_clock, seed, kind, caplog):
     """Whoever asks, leaves, ends or kills: one process for a key at a time, and none given dead."""
     storm = Storm(seed)
     with subscribe(storm.hear):
