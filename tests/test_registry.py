@@ -498,6 +498,21 @@ async def test_unregister_some(home, keys):
     assert registry.keys_of(a) == ()
 
 
+async def test_condition_that_changes_the_registry(home):
+    """A condition may itself take entries away; nothing is taken away twice."""
+    registry = Registry("duplicate")
+    owner = start(home)
+    for value in (1, 2, 3):
+        registry.register("k", owner, value)
+
+    def clear(value):
+        registry.unregister("k", owner, where=lambda other: other < 3)
+        return value > 1
+
+    registry.unregister("k", owner, where=clear)
+    assert no_trace_of(registry)
+
+
 async def test_condition_that_raises(home):
     """A condition that raises takes nothing away."""
     registry = Registry("duplicate")
@@ -507,6 +522,30 @@ async def test_condition_that_raises(home):
     with pytest.raises(ZeroDivisionError):
         registry.unregister("k", owner, where=lambda value: 1 / value)
     assert registry.count() == 2
+
+
+@pytest.mark.parametrize("where", [None, lambda value: True])
+async def test_interrupts_wait_for_the_tables(home, where):
+    """An interrupt cannot come between two tables, but it can come in what the user gave."""
+    protected = []
+
+    class Key:
+        def __hash__(self):
+            protected.append(trio.lowlevel.currently_ki_protected())
+            return 1
+
+    def user(value):
+        assert not trio.lowlevel.currently_ki_protected()
+        return where is None or where(value)
+
+    registry, owner, key = Registry(), start(home), Key()
+    registry.register(key, owner)
+    assert set(protected) == {True}
+    registry.update_value(key, user)
+    protected.clear()
+    registry.unregister(key, owner, where=where and user)
+    assert protected[-3:] == [True] * 3
+    assert no_trace_of(registry)
 
 
 # --- choosing entries ---------------------------------------------------------------------------

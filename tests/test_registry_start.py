@@ -16,6 +16,7 @@ from trio_otp import (
     AlreadyRunning,
     Backoff,
     CalledItself,
+    DynamicSupervisor,
     Ended,
     Exited,
     GaveUp,
@@ -59,9 +60,9 @@ class Maker:
         return len(self.made)
 
 
-@pytest.fixture
-async def home():
-    async with Supervisor() as supervisor:
+@pytest.fixture(params=[Supervisor, DynamicSupervisor])
+async def home(request):
+    async with request.param() as supervisor:
         yield supervisor
 
 
@@ -82,7 +83,7 @@ async def ask(many, registry, make, home, key="k"):
 
 
 def nothing_under_way(registry):
-    return not registry._starts
+    return not registry._starts and registry._lasting.keys() <= registry._holders.keys()
 
 
 # --- one start -------------------------------------------------------------------------------
@@ -254,13 +255,26 @@ async def test_needs_unique_keys(home):
         await Registry("duplicate").get_or_start("k", lambda: Agent(int), home)
 
 
-async def test_a_failed_start_leaves_nothing(autojump_clock, home, caplog):
-    """With the collector off, a failed start and its errors are freed with their last user."""
-    registry, make = Registry(), Maker(Oops())
+class Failing:
+    """A supervisor that, after a second, says that a start has failed."""
+
+    async def start_child(self, child):
+        await trio.sleep(1)
+        raise StartFailed("no")
+
+
+async def test_a_failed_start_leaves_nothing(autojump_clock):
+    """With the collector off, the process of a failed start is freed with the errors about it."""
+    registry, made = Registry(), []
+
+    def make():
+        agent = Agent(int)
+        made.append(weakref.ref(agent))
+        return agent
 
     async def one():
         with suppress(StartFailed):
-            await registry.get_or_start("k", make, home)
+            await registry.get_or_start("k", make, Failing())
 
     gc.collect()
     gc.disable()
@@ -268,9 +282,8 @@ async def test_a_failed_start_leaves_nothing(autojump_clock, home, caplog):
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(one)
-        agent = weakref.ref(make.made.pop())
         await wait_all_tasks_blocked()
-        assert agent() is None
+        assert [agent() for agent in made] == [None]
     finally:
         gc.enable()
 
@@ -686,13 +699,19 @@ async def test_asking_in_a_circle(autojump_clock, home):
 async def test_who_waits_can_be_seen(autojump_clock, home, nursery):
     """Of a process that waits for the start of another one can see for whom."""
     registry, make = Registry(), Maker()
-    asking = [Task(registry.get_or_start, "k", make, home) for _ in range(2)]
+
+    async def ask_and_stay():
+        await registry.get_or_start("k", make, home)
+        await trio.sleep(1)
+
+    asking = [Task(ask_and_stay) for _ in range(2)]
     for task in asking:
         nursery.start_soon(task.run)
     await trio.sleep(0.5)
     assert [observe(task).waiting_for for task in asking] == make.made * 2
-    for task in asking:
-        await task.wait()
+    await trio.sleep(1)
+    assert [observe(task).waiting_for for task in asking] == [None, None]
+    assert [task.status for task in asking] == ["running", "running"]
 
 
 async def test_asking_in_its_own_end(autojump_clock, home):
@@ -757,8 +776,9 @@ class Storm:
                 await home.terminate_child(agent)
 
 
+@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
 @pytest.mark.parametrize("seed", range(10))
-async def test_storm(autojump_clock, seed, caplog):
+async def test_storm(autojump_clock, seed, kind, caplog):
     """Whoever asks, leaves, ends or kills: one process for a key at a time, and none given dead."""
     storm = Storm(seed)
     with subscribe(storm.hear):

@@ -28,7 +28,7 @@ from ._core.text import short
 from ._core.waiting import Bell, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Hashable
+    from collections.abc import AsyncGenerator, Callable, Collection, Generator, Hashable
 
     from ._core.life import Life
     from ._core.options import Keys
@@ -217,15 +217,12 @@ class Registry(Generic[K, P, V]):
         owner = current_process() if process is None else process
         if not isinstance(owner, Process):
             raise TypeError(f"process must be a Process, got {short(owner)}: say whose entry it is")
+        numbers = self._numbers_of(key, owner)
         if where is not None:
             options.function("where", where)
-        numbers = [
-            number
-            for number, entry in self._by_key.get(key, _NOTHING).items()
-            if entry.process is owner and (where is None or where(entry.value))
-        ]
-        if numbers:
-            self._unregister(key, owner, numbers)
+            values = [(number, self._by_key[key][number].value) for number in numbers]
+            numbers = {number for number, value in values if where(value)}
+        self._unregister(key, owner, numbers)
 
     def update_value(self, key: K, fn: Callable[[V], V], /) -> tuple[V, V]:
         """Replace the value of an entry, and give the new and the old; `Registry.update_value/3`.
@@ -331,8 +328,7 @@ class Registry(Generic[K, P, V]):
         Raises:
             RuntimeError: The Trio task holds this lock already.
         """
-        lock = self._locks.get(key) or self._locks.setdefault(key, trio.Lock())
-        async with lock:
+        async with self._locks.setdefault(key, trio.Lock()):
             yield
 
     # --- the tables ----------------------------------------------------------------------------
@@ -352,15 +348,23 @@ class Registry(Generic[K, P, V]):
             entries[number] = Entry(entry.process, value)
 
     @trio.lowlevel.enable_ki_protection
-    def _unregister(self, key: K, owner: Process, numbers: list[int]) -> None:
+    def _unregister(self, key: K, owner: Process, numbers: set[int]) -> None:
+        numbers &= self._numbers_of(key, owner)  # the user's condition may have changed that
+        if not numbers:
+            return
         self._take_away(owner, numbers)
         if owner not in self._by_owner:
             owner._life.call_not_at_end(self._owner_ended)
-        gone = all(entry.process is not owner for entry in self._by_key.get(key, _NOTHING).values())
-        if gone and events.ANY:
+        if events.ANY and not self._numbers_of(key, owner):
             events.emit(Unregistered, owner, owner._path(), registry=self, key=key)
 
-    def _take_away(self, owner: Process, numbers: list[int]) -> None:
+    def _numbers_of(self, key: K, owner: Process) -> set[int]:
+        # Python goes through the smaller of the two: a key may have many owners, or an owner
+        # many keys.
+        owned = self._by_owner.get(owner, _NOTHING)
+        return self._by_key.get(key, _NOTHING).keys() & owned.keys()
+
+    def _take_away(self, owner: Process, numbers: Collection[int]) -> None:
         owned = self._by_owner[owner]
         for number in numbers:
             key = owned.pop(number)
