@@ -26,7 +26,8 @@ def table_of(rows, **options):
 
 def with_seal(*lines):
     """The file that has these lines, with the right checksum."""
-    body = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+    body = "".join(f"{text}\n" for text in texts).encode()
     return body + f"sha256 {sha256(body).hexdigest()}\n".encode()
 
 
@@ -258,7 +259,7 @@ async def test_every_damage_is_found(path):
         ([HEAD, ["a", {"eval": "1"}]], "was not written by save"),
         ([HEAD, ["a", {}]], "was not written by save"),
         ([HEAD, ["a", {"bytes": "?"}]], "was not written by save"),
-        ([HEAD, ["a", deep(900)]], "was not written by save"),
+        ([HEAD, "[" * 200_000], "was not written by save"),
         ([HEAD, [[], 1]], "holds no Table: unhashable"),
         ([HEAD | {"ordered": True}, ["a", 1], [2, 2]], "must be comparable"),
     ],
