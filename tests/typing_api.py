@@ -216,6 +216,37 @@ async def names(supervisor: otp.Supervisor, agent: otp.Agent[int]) -> None:
     topics.unregister("t", agent, where=lambda value: value > 1)
 
 
+async def tables(agent: otp.Agent[int]) -> None:
+    hits = otp.Table[str, int](owner=agent, heir=agent, name="hits", ordered=True)
+    assert_type(hits["a"], int)
+    assert_type(hits.get("a"), int | None)
+    assert_type(hits.get("a", 0), int)
+    assert_type(hits.pop("a"), int)
+    assert_type(hits.take("a"), int | None)
+    assert_type(hits.take("a", "none"), int | str)
+    assert_type(hits.update_counter("a", 2, default=0, limit=9, reset=1), int)
+    assert_type(hits.update_value("a", lambda n: n + 1, default=0), tuple[int, int])
+    assert_type(hits.insert_new("a", 1), bool)
+    assert_type(hits.compare_and_set("a", 1, 2), bool)
+    assert_type([*hits], list[str])
+    assert_type([*hits.items()], list[tuple[str, int]])
+    assert_type(hits.select(lambda key, n: key > "a" and n > 1), list[tuple[str, int]])
+    assert_type(hits.delete_where(lambda key, n: n == 0), int)
+    assert_type(hits.next("a"), str | None)
+    assert_type(hits.range("a", reverse=True), list[tuple[str, int]])
+    assert_type(hits.owner, otp.Process | None)
+    assert_type(await hits.save("file"), None)
+    assert_type(await otp.Table[str, int].load("file"), otp.Table[str, int])
+    tags = otp.BagTable[str, bytes](unique=False)
+    tags.insert("a", b"")
+    tags.insert_all([("a", b""), ("b", b"")])
+    assert_type(tags.lookup("a"), tuple[bytes, ...])
+    assert_type(tags.take("a"), tuple[bytes, ...])
+    assert_type(tags.items(), tuple[tuple[str, bytes], ...])
+    assert_type(tags.count(lambda key, tag: len(tag) > 1), int)
+    assert_type(await otp.BagTable[str, bytes].load("file", owner=agent), otp.BagTable[str, bytes])
+
+
 async def watching(receive: trio.MemoryReceiveChannel[int]) -> None:
     assert_type(otp.current_process(), otp.Process | None)
     assert_type(otp.observe(), tuple[otp.ProcessInfo, ...])
@@ -326,6 +357,26 @@ async def refused_by_the_kit(supervised: kit.Supervised, events: kit.Events) -> 
     await kit.chaos(otp.Task(poll), seconds=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await kit.chaos(otp.Supervisor(), seconds=1, kinds=["burn"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     kit.leaks(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def refused_tables() -> None:
+    hits, names = otp.Table[str, int](), otp.Table[str, str]()
+    tags = otp.BagTable[str, bytes]()
+    hits[1] = 1  # type: ignore[index]  # pyright: ignore[reportArgumentType]
+    hits["a"] = "one"  # type: ignore[assignment]  # pyright: ignore[reportArgumentType]
+    hits.insert_new("a", "one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hits.update(a="one")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    hits.update_value("a", str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hits.update_counter("a", 1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    names.update_counter("a")  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    names.compare_and_set("a", "x", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    names.select(lambda key: key)  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]
+    tags.insert("a", "text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tags["a"]  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+    otp.Table[str, int](hits)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
+    otp.Table[str, int](owner="me")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.BagTable[str, int](ordered=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await hits.range("a")  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class Hiding(otp.Task):

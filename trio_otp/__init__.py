@@ -6,10 +6,12 @@ underscored files, one each, and the machinery that they share in `_core`.
 
 from ._agent import Agent as Agent
 from ._application import run as run
+from ._bag_table import BagTable as BagTable
 from ._core.children import ChildInfo as ChildInfo
 from ._core.errors import AlreadyRegistered as AlreadyRegistered
 from ._core.errors import AlreadyRunning as AlreadyRunning
 from ._core.errors import BadReturn as BadReturn
+from ._core.errors import BadTableFile as BadTableFile
 from ._core.errors import CalledItself as CalledItself
 from ._core.errors import CallFailed as CallFailed
 from ._core.errors import DuplicateChild as DuplicateChild
@@ -77,6 +79,7 @@ from ._replies import Request as Request
 from ._replies import Start as Start
 from ._replies import Stop as Stop
 from ._supervisor import Supervisor as Supervisor
+from ._table import Table as Table
 from ._task import Task as Task
 from ._task_supervisor import TaskSupervisor as TaskSupervisor
 
@@ -87,6 +90,8 @@ __all__ = (  # noqa: RUF022  # by subject
     "ChildSpec", "ChildOptions", "ChildInfo", "Backoff", "run",
     # names
     "Registry", "Entry", "Keys", "Starter", "Registered", "Unregistered",
+    # what they share
+    "Table", "BagTable",
     # inside a process
     "current_process", "trap_exit", "ExitRequest", "ExitProcess", "Ignore",
     # what the handlers of a GenServer are given, and what they return
@@ -100,7 +105,7 @@ __all__ = (  # noqa: RUF022  # by subject
     # what goes wrong
     "CallFailed", "NotRunning", "Exited", "TimedOut", "CalledItself", "MailboxFull",
     "AlreadyRunning", "StartFailed", "RestartsExhausted", "DuplicateChild", "UnknownChild",
-    "MaxChildren", "AlreadyRegistered", "BadReturn", "TableGone",
+    "MaxChildren", "AlreadyRegistered", "BadReturn", "TableGone", "BadTableFile",
     # words that options take
     "Restart", "Strategy", "AutoShutdown", "Overflow", "OnTimeout", "StreamOnTimeout",
     "Shutdown", "Limit",

@@ -121,7 +121,11 @@ class BadReturn(TypeError):
 
 
 class TableGone(RuntimeError):
-    """The table ended with its owner."""
+    """The table has ended, with its owner or by `close()`."""
+
+
+class BadTableFile(ValueError):
+    """The file is damaged, or is not one of a table of that kind."""
 
 
 class ExitProcess(BaseException):

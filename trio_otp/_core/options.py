@@ -98,6 +98,13 @@ def count_or_none(option: str, value: int | None, *, least: int = 0) -> float:
     return count(option, value, least=least)
 
 
+def flag(option: str, value: Any) -> bool:
+    """Pass on a yes or no."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{option} must be True or False, got {short(value)}")
+    return value
+
+
 def label(value: Any) -> str | None:
     """Pass on a name, or `None`."""
     if value is not None and not isinstance(value, str):
