@@ -15,9 +15,13 @@ from trio_otp import (
     Backoff,
     ChildSpec,
     DuplicateChild,
+    DynamicSupervisor,
     Exited,
+    GenServer,
     Ignore,
     NotRunning,
+    Registry,
+    Reply,
     RestartsExhausted,
     StartFailed,
     Supervisor,
@@ -305,7 +309,54 @@ async def agent_in_a_nursery():
         await agent.wait()
 
 
+class Counter(GenServer):
+    """A server that answers at once, later, or never."""
+
+    async def init(self):
+        await trio.sleep(0.1)
+        return 0
+
+    async def handle_call(self, request, caller, state, /):
+        if request == "slow":
+            await trio.sleep(0.1)
+        return Reply(state, state + 1)
+
+    async def terminate(self, exit, state, /):
+        await trio.lowlevel.checkpoint()
+
+
+async def servers():
+    server = Counter()
+    async with Supervisor([server]), trio.open_nursery() as nursery:
+        nursery.start_soon(server.call, "slow")
+        nursery.start_soon(server.call, "quick")
+        await trio.sleep(0.2)
+        await server.call("slow")
+
+
+async def children_on_demand():
+    async with DynamicSupervisor() as sup:
+        first = await sup.start_child(Agent(slow_init))
+        await sup.start_child(ChildSpec(trapping, id="trapping"))
+        await sup.terminate_child(first)
+
+
+async def registry():
+    names = Registry[str, Agent]()
+    async with DynamicSupervisor() as sup:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(names.get_or_start, "a", lambda: Agent(slow_init), sup)
+        agent = names.whereis("a")
+        assert names.count() == 1
+        await sup.terminate_child(agent)
+        assert names.count() == 0
+
+
 SCENARIOS = [
+    servers,
+    children_on_demand,
+    registry,
     block_of_a_tree,
     nursery_with_a_tree,
     stop_of_a_tree,
@@ -491,3 +542,27 @@ async def test_stop_cannot_be_taken_back(autojump_clock, nursery, trio_otp_seed)
             await agent.get()
 
     await cancel_everywhere(scenario, check, seed=trio_otp_seed)
+
+
+async def test_registry_has_it_or_not(autojump_clock, supervised, trio_otp_seed):
+    """A user who leaves while its process starts takes it from nobody, and leaves no dead entry."""
+    sup = await supervised(DynamicSupervisor())
+    names = Registry[str, Agent]()
+    others = []
+
+    async def other():
+        others.append(await names.get_or_start("a", lambda: Agent(slow_init), sup))
+
+    async def scenario():
+        await names.get_or_start("a", lambda: Agent(slow_init), sup)
+
+    async def check():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            nursery.start_soon(other)
+        assert others[-1] is others[-2] is names.whereis("a")
+        assert await others[-1].get() == []
+        await sup.terminate_child(others[-1])
+        leaks()
+
+    assert await cancel_everywhere(scenario, check, seed=trio_otp_seed) > 3

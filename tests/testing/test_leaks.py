@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_otp import Agent, Supervisor, Task, subscribe
+from trio_otp import Agent, Registry, Supervisor, Task, subscribe
 from trio_otp._core.life import Life
 from trio_otp._core.loop import Loop, Rules
 from trio_otp._core.waiting import Sleeper, _stand_at
@@ -90,6 +90,17 @@ async def test_objects():
     task = Task(never, None, name="late")
     _stand_at(task, sleeper)
     assert left() == ["somebody who has left, and whom <Task 'late' new> would still wake"]
+
+
+async def test_entries():
+    """An entry that its owner has left behind is named; one of a process that runs is not."""
+    registry = Registry[str, Agent]()
+    async with Agent(dict, name="owner") as agent:
+        registry.register("key", agent)
+        leaks(agent)
+    leaks()
+    registry._by_owner[agent] = {}
+    assert left() == [f"entry of <Agent 'owner' stopped> in {registry!r}"]
 
 
 def test_bad_input():

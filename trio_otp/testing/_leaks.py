@@ -15,6 +15,7 @@ from .._core.process import Process, _current
 from .._core.snapshots import observe
 from .._core.text import callable_name, short
 from .._core.waiting import Bell, Sleeper
+from .._registry import Registry
 from ._events import Events
 from ._places import is_ours
 from ._supervised import Root, _Watch
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 def leaks(*expected: Process | Subscription) -> None:
     """Assert that nothing of the library is left: OTP's `:observer`, asked one question.
 
-    Looks for processes that run, Trio tasks of the library, subscriptions, waits that nobody
-    waits in, and objects that belong to a life and outlived it. What runs under the fixture
+    Looks for processes that run, Trio tasks of the library, subscriptions, entries of registries,
+    waits that nobody waits in, and objects that belong to a life and outlived it. What runs under the fixture
     `supervised` is the test's and does not count, nor does the fixture `events`. Works inside
     a Trio run and after it. The check to hand to `cancel_everywhere`.
 
@@ -123,7 +124,7 @@ def _objects(running: set[Process]) -> Iterator[str]:
     here = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
     lives = {process._life for process in running}
     loops = {getattr(process, "_loop", None) for process in running}
-    for thing in _instances(Life, Loop, Bell):
+    for thing in _instances(Life, Loop, Bell, Registry):
         if isinstance(thing, Life):
             if thing.exit is None and thing not in lives:
                 yield f"a life that nobody ended, begun at {thing.started_at:g}"
@@ -131,8 +132,16 @@ def _objects(running: set[Process]) -> Iterator[str]:
             # One of an earlier run may hang on the traceback of an error that somebody keeps.
             if thing not in loops and thing._token is here:
                 yield f"the loop of {short(thing._owner)}"
+        elif isinstance(thing, Registry):
+            yield from _stale_entries(thing)
         elif _has_forgotten_sleepers(thing):
             yield f"somebody who has left, and whom {short(thing)} would still wake"
+
+
+def _stale_entries(registry: Registry[Any, Any, Any]) -> Iterator[str]:
+    for owner in registry._by_owner:
+        if owner.status in ("new", "stopped"):
+            yield f"entry of {short(owner)} in {short(registry)}"
 
 
 def _has_forgotten_sleepers(bell: Bell) -> bool:
