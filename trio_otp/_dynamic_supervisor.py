@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ._core import options
-from ._core.children import Child, Request
+from ._core.children import Child, ChildInfo, Request
 from ._core.errors import UnknownChild
 from ._core.loop import Rules
 from ._core.process import Process
@@ -26,16 +26,15 @@ T = TypeVar("T")
 class DynamicSupervisor(SupervisorProcess):
     """Any number of children, started on demand; OTP's DynamicSupervisor.
 
-    It begins empty. Children are known by their handles, not by ids, so any number of like
-    ones may run. One that is down for good is forgotten. There is no order among them: they
-    are restarted alone and stopped together. Starts are made one after the other: a child
-    whose start takes long keeps the next one waiting, so do slow work after it
-    (`continue_`), or start it with a `start_timeout`.
+    It begins empty in each life. Children are known by their handles, not by ids, so any
+    number of like ones may run. One that is down for good is forgotten. No child waits for
+    another: one that takes long to start or to stop delays nobody else, each is restarted
+    alone, and at the end all are stopped together.
 
     Args:
         name: A label, also its id as a child.
-        max_children: How many children it may hold, those between two lives included;
-            `None` for any.
+        max_children: How many children it may hold, those that are starting or between two
+            lives included; `None` for any.
         max_restarts: How many restarts it may make within `max_seconds`, for all children
             together. Mind how many there are: of thousands, four may well fall in 5 s.
         max_seconds: The length of that window in seconds.
@@ -48,6 +47,8 @@ class DynamicSupervisor(SupervisorProcess):
     """
 
     __slots__ = ("_extra", "_rules")
+
+    _kind = "dynamic_supervisor"
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class DynamicSupervisor(SupervisorProcess):
             max_seconds=seconds,
             max_children=options.count_or_none("max_children", max_children),
             together=True,
-            forgets=True,
+            dynamic=True,
         )
 
     @overload
@@ -83,15 +84,16 @@ class DynamicSupervisor(SupervisorProcess):
         """Start a child and give it back when it is ready; `DynamicSupervisor.start_child/2`.
 
         A child is a process, a `ChildSpec` or an async function; the id of a spec plays no
-        role. One that declines to start (`Ignore`) comes back stopped. Cancellation
-        abandons the start: the child is stopped and forgotten.
+        role. One that declines to start (`Ignore`) comes back stopped. Other starts go on
+        meanwhile, and a child may start another from its own start. Cancellation abandons
+        the start: the child is stopped and forgotten. Each life of the child runs in the
+        context in which this supervisor was started, not in that of the asker.
 
         Raises:
             MaxChildren: It holds as many as it may.
-            StartFailed: The child failed to start; it is forgotten.
+            StartFailed: The child failed to start, or was terminated first; it is forgotten.
             DuplicateChild: The process is a child of it already.
             AlreadyRunning: The process has another home.
-            CalledItself: The asker is itself being started by this supervisor.
             NotRunning: The supervisor does not run, or is stopping.
             TypeError: This cannot be a child.
             ValueError: It is significant, which means nothing here.
@@ -102,13 +104,15 @@ class DynamicSupervisor(SupervisorProcess):
                 f"{short(spec.id)} is significant: a DynamicSupervisor has no such children"
             )
         process = process_of(spec, self._extra)
-        await self._running().ask(Request("start", Child(spec, process, id=process)))
+        new = Child(spec, process, id=process)
+        await self._running().ask(Request("start", new))
         return process
 
     async def terminate_child(self, child: Process, /) -> None:
         """Stop a child for good and wait until it has ended; `terminate_child/2`.
 
-        Also one that is between two lives. Cancellation ends the wait; the stop goes on.
+        Also one that is starting, or between two lives. Cancellation ends the wait; the stop
+        goes on.
 
         Raises:
             UnknownChild: It is not, or no longer, one of its children.
@@ -118,6 +122,12 @@ class DynamicSupervisor(SupervisorProcess):
         if found is None:
             raise UnknownChild(f"{self!r} has no child {short(child)}")
         await self._running().ask(Request("terminate", found))
+
+    @property
+    def children(self) -> tuple[ChildInfo, ...]:
+        """A snapshot of the children in the order of their starts; empty when it does not run."""
+        # One that is down for good stays in the table until the loop has its turn.
+        return tuple(info for info in super().children if info.status != "stopped")
 
     async def _main(self, life: Life) -> None:
         await self._live(life, self._rules)

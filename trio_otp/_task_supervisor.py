@@ -72,7 +72,7 @@ class TaskSupervisor(SupervisorProcess):
         restarts, seconds = budget_options(max_restarts, max_seconds)
         self._loop = None
         self._max_children = options.count_or_none("max_children", max_children)
-        self._rules = Rules(max_restarts=restarts, max_seconds=seconds, together=True, forgets=True)
+        self._rules = Rules(max_restarts=restarts, max_seconds=seconds, together=True, dynamic=True)
 
     # --- starting ------------------------------------------------------------------------
 

@@ -119,7 +119,7 @@ class ChildInfo:
 class Request(Bell):
     """What one asker wants done with one child; answered once."""
 
-    __slots__ = ("child", "error", "left", "settled", "verb")
+    __slots__ = ("child", "earlier", "error", "left", "settled", "verb")
 
     def __init__(self, verb: Verb, child: Child) -> None:
         self._sleepers = None
@@ -127,6 +127,7 @@ class Request(Bell):
         self.child = child
         self.settled = False
         self.left = False  # the asker does not wait any more
+        self.earlier: Request | None = None  # one that is answered with this one
         self.error: Exception | None = None
 
     def settle(self, error: Exception | None = None) -> None:

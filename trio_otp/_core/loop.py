@@ -6,7 +6,8 @@ Rules of this file:
   2. Only the loop starts, restarts and stops children. What happens to them reaches it as
      a message; who is restarted is decided in `restarts.py`.
   3. Stops come before starts, starts in their order, requests when neither is under way;
-     only a terminate may end a restart that hangs.
+     only a terminate may end a restart that hangs. The children of a dynamic supervisor
+     have nothing to do with one another: there, nothing waits for anything.
   4. Children are shielded, each in a scope of its own that is there before its task is. An
      outer cancellation reaches the loop alone, and its `finally` stops them in order.
   5. If stopping itself fails, all scopes are cancelled: the nursery must be able to end.
@@ -63,7 +64,7 @@ class Rules:
     auto_shutdown: AutoShutdown = "never"
     max_children: float = math.inf
     together: bool = False  # stop all children at once, instead of one after the other
-    forgets: bool = False  # drop a child that is down for good, instead of keeping it
+    dynamic: bool = False  # children come and go: none waits for another, or is kept when down
 
 
 class Loop(Home):
@@ -339,7 +340,7 @@ class Loop(Home):
             self._stop_next()
         elif self._to_start and not self._held:
             self._start_next()
-        if not self._to_stop and (self._held or not self._to_start) and not self._unready:
+        if not self._unready:
             self._serve_next()
 
     def _have_stopped(self, children: list[Child]) -> None:
@@ -452,7 +453,7 @@ class Loop(Home):
         self._down_for_good(child)
 
     def _down_for_good(self, child: Child) -> None:
-        if child.restart == "temporary" or child.doomed or self._rules.forgets:
+        if child.restart == "temporary" or child.doomed or self._rules.dynamic:
             self._forget(child)
         else:
             self._forsake(child)
@@ -544,7 +545,7 @@ class Loop(Home):
         """
         if self.closing:
             raise self._stopping()
-        if self._is_starting(trio.lowlevel.current_task()):
+        if not self._rules.dynamic and self._is_starting(trio.lowlevel.current_task()):
             raise CalledItself(
                 f"{self._owner!r} is starting this very task, and answers when that is done",
                 self._owner,
@@ -577,17 +578,24 @@ class Loop(Home):
             self._requests.append(request)
 
     def _serve_next(self) -> None:
-        while self._requests and self._current is None:
-            if self._starting and self._requests[0].verb != "terminate":
-                return  # one start at a time; a stop may be what ends the one under way
+        while self._requests and self._may_serve(self._requests[0]):
             request = self._requests.popleft()
             if not request.left:
                 self._current = request
-                request.child.asker = request
                 self._serve_one(request)
+
+    def _may_serve(self, request: Request) -> bool:
+        """Say whether nothing is under way that a request has to wait for."""
+        if self._rules.dynamic:
+            return True
+        if self._current is not None or self._to_stop or (self._to_start and not self._held):
+            return False
+        # One start at a time; a stop may be what ends the one under way.
+        return not self._starting or request.verb == "terminate"
 
     def _serve_one(self, request: Request) -> None:
         child = request.child
+        self._take_over(child, request)
         try:
             if request.verb == "start":
                 self.admit(child)
@@ -600,6 +608,13 @@ class Loop(Home):
                 self._start(child)
         except Exception as error:
             self._answer(child, error)
+
+    def _take_over(self, child: Child, request: Request) -> None:
+        """Have a child answer this request; an earlier one is a start that ends, or a stop too."""
+        if child.asker is not None and child.asker.verb == "start":
+            ended = StartFailed(f"{self._path_of(child)} was terminated in its start", child.id)
+            self._answer(child, child.failure or ended)
+        request.earlier, child.asker = child.asker, request
 
     def _terminate(self, child: Child) -> None:
         child.failure = None
@@ -616,9 +631,10 @@ class Loop(Home):
 
     def _answer(self, child: Child, error: Exception | None = None) -> None:
         request, child.asker = child.asker, None
-        if request is not None:
+        while request is not None:
             request.settle(error)
-            self._current = None  # requests are served one at a time: it was this one
+            self._current = None  # where requests are served one at a time it was this one
+            request = request.earlier
 
     def _on_left(self, request: Request) -> None:
         child = request.child
