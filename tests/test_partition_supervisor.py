@@ -1,5 +1,7 @@
 """PartitionSupervisor: like processes, one of which serves a key."""
 
+from collections import Counter
+from contextvars import ContextVar
 from decimal import Decimal
 from fractions import Fraction
 
@@ -7,12 +9,18 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from helpers_supervisor import Boom, Probe, idle, recording
 from trio_otp import (
     Agent,
+    AlreadyRunning,
+    ChildSpec,
     DynamicSupervisor,
+    NotRunning,
     PartitionSupervisor,
     RestartsExhausted,
+    StartFailed,
     Supervisor,
+    Task,
     TaskSupervisor,
     current_process,
     format_tree,
@@ -45,12 +53,13 @@ async def test_partitions(autojump_clock):
 async def test_names_in_the_tree():
     """A partition without a name is told from the others by its number."""
     sup = PartitionSupervisor(
-        lambda number: Agent(int, name="own" if number else None), partitions=2
+        lambda number: [Agent(int), Agent(int, name="own"), idle][number], partitions=3
     )
     async with sup:
         assert format_tree(sup).splitlines()[1:] == [
             "    Agent(int)[0] (agent, running)",
             "    own (agent, running)",
+            "    idle[2] (task, running)",
         ]
 
 
@@ -132,9 +141,13 @@ async def test_one_budget(autojump_clock):
     [
         (numbers, {"partitions": 0}, ValueError, "partitions must be at least 1, got 0"),
         (numbers, {"partitions": 2.0}, TypeError, "partitions"),
-        (numbers, {}, TypeError, "partitions"),
+        (numbers, {"partitions": None}, TypeError, "partitions must be a whole number, got None"),
         (7, {"partitions": 2}, TypeError, "make must be a function"),
-        (lambda _: 7, {"partitions": 2}, TypeError, "must give a process, got 7"),
+        (idle, {}, TypeError, "make must give a child, but idle is one"),
+        (lambda _: lambda: idle(), {}, ValueError, "give it an id="),
+        (lambda: ChildSpec(idle, significant=True), {}, ValueError, "significant"),
+        (lambda _, more: 7, {}, TypeError, "missing 2 required positional arguments"),
+        (lambda _: 7, {"partitions": 2}, TypeError, "a child must be a process, .* got 7"),
         (numbers, {"partitions": 2, "strategy": "x"}, ValueError, "strategy"),
         (numbers, {"partitions": 2, "max_restarts": -1}, ValueError, "max_restarts"),
         (
@@ -216,3 +229,169 @@ async def test_partitions_do_not_wait_for_each_other(autojump_clock):
     async with PartitionSupervisor(numbers, partitions=2) as sup:
         sup.via(0).cast(slow)
         assert await sup.via(1).get(timeout=0) == 1
+
+
+# --- what makes them, and their lives ---
+
+
+@pytest.fixture
+def log():
+    with recording() as log:
+        yield log
+
+
+@pytest.mark.conforms("PSUP-026", "PSUP-039", "PSUP-020")
+async def test_not_running(autojump_clock):
+    """One that does not run still routes, to partitions that do not run, and has no children."""
+    parts = PartitionSupervisor(numbers, partitions=2)
+    for _ in range(2):
+        assert parts.children == ()
+        assert parts.via(3) is parts.partitions[1]
+        with pytest.raises(NotRunning):
+            await parts.via(3).get()
+        async with parts:
+            assert await parts.via(3).get() == 1
+
+
+@pytest.mark.conforms("PSUP-008", "PSUP-010", "PSUP-014", "PSUP-021")
+async def test_make_is_called_once(autojump_clock):
+    """It is called once for each partition, in order, in the asker; restarts keep what it gave."""
+    asked, seen, request = [], [], ContextVar("request", default="none")
+
+    async def child(index):
+        seen.append(index)
+        await trio.sleep(1)
+        if index == 1 and len(seen) < 5:
+            raise Boom
+
+    def make(index):
+        asked.append((index, request.get()))
+        return ChildSpec(child, index, restart="transient")
+
+    request.set("asker")
+    async with PartitionSupervisor(make, partitions=3):
+        await trio.sleep(9)
+    assert asked == [(0, "asker"), (1, "asker"), (2, "asker")]
+    assert (sorted(seen[:3]), seen[3:]) == ([0, 1, 2], [1, 1])
+
+
+@pytest.mark.conforms("PSUP-014", "PSUP-036", "PSUP-037", "PSUP-041", "PSUP-042")
+async def test_order(autojump_clock, log):
+    """The children have the ids 0 to n - 1, start in that order and stop in reverse."""
+    parts = PartitionSupervisor(
+        lambda i: Task(Probe(log, str(i)).live, name=str(i)), partitions=3, name="SUP"
+    )
+    async with parts:
+        assert log.take() == "+0 +1 +2"
+        assert [(i.id, i.kind, i.status) for i in parts.children] == [
+            (index, "worker", "running") for index in range(3)
+        ]
+        assert tuple(info.process for info in parts.children) == parts.partitions
+        assert (await parts.stop()).reason == "shutdown"
+        assert {partition.status for partition in parts.partitions} == {"stopped"}
+    assert log.take() == "?2 -2:shutdown ?1 -1:shutdown ?0 -0:shutdown -SUP:shutdown"
+
+
+@pytest.mark.conforms("PSUP-015", "PSUP-038")
+@pytest.mark.parametrize("kind", [DynamicSupervisor, TaskSupervisor])
+async def test_supervisors(autojump_clock, kind):
+    """A class that needs no argument makes partitions as it is; supervisors are the usual ones."""
+    async with PartitionSupervisor(kind, partitions=3) as parts:
+        assert [(type(info.process), info.kind) for info in parts.children] == [
+            (kind, "supervisor")
+        ] * 3
+
+
+async def optional(*, task_status):
+    task_status.started()
+    await trio.sleep_forever()
+
+
+@pytest.mark.conforms("PSUP-008")
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: Agent(int), Agent),
+        (lambda index: Agent(int), Agent),
+        (lambda index=7: Agent(int, name=str(index)), Agent),
+        (lambda *indices: Agent(int, name=str(*indices)), Agent),
+        (lambda *, more=1: ChildSpec(idle), Task),
+        (lambda: optional, Task),
+        ({0: idle, 1: optional}.pop, Task),
+    ],
+)
+async def test_what_make_may_take_and_give(autojump_clock, make, kind):
+    """With or without the index; a process, a spec or a function, which becomes its task."""
+    async with PartitionSupervisor(make, partitions=2) as parts:
+        assert [type(partition) for partition in parts.partitions] == [kind, kind]
+        assert [info.status for info in parts.children] == ["running", "running"]
+
+
+async def test_failing_first_start(autojump_clock):
+    """If a partition cannot start, the others are stopped, and the start says which it was."""
+
+    def make(index):
+        return Agent(lambda: 6 // (2 - index))
+
+    parts = PartitionSupervisor(make, partitions=4, name="parts")
+    with pytest.raises(StartFailed, match=r"failed to start") as caught:
+        async with parts:
+            pytest.fail("it has started")
+    assert caught.value.id == 2
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert [p.status for p in parts.partitions] == ["stopped", "stopped", "stopped", "new"]
+
+
+async def test_partition_with_a_home(autojump_clock):
+    """A partition that runs elsewhere fails the start, and nothing else is left claimed."""
+    parts = PartitionSupervisor(numbers, partitions=2)
+    async with parts.partitions[1]:
+        with pytest.raises(AlreadyRunning):
+            async with parts:
+                pytest.fail("it has started")
+    async with parts:
+        pass
+
+
+async def test_partition_that_is_done(autojump_clock):
+    """A partition that ends for good is no child any more; its key still leads to its handle."""
+    async with PartitionSupervisor(lambda i: Task(trio.sleep, i), partitions=2) as parts:
+        await trio.sleep(0.5)
+        assert [info.id for info in parts.children] == [1]
+        assert (parts.via(2), parts.via(2).status) == (parts.partitions[0], "stopped")
+
+
+@pytest.mark.parametrize("partitions", [2, 3, 5, 8, 16, 48])
+def test_objects_are_spread(partitions):
+    """Objects that are equal to nothing else are spread too, though their addresses are regular."""
+    parts = PartitionSupervisor(numbers, partitions=partitions)
+    keys = [Agent(int) for _ in range(100 * partitions)]
+    counts = Counter(parts.via(key) for key in keys)
+    assert len(counts) == partitions
+    assert min(counts.values()) > 40
+
+
+@pytest.mark.conforms("PSUP-018", "PSUP-023")
+@pytest.mark.parametrize(
+    "make_key",
+    [str, lambda n: b"%d" % n, lambda n: ("cart", n), lambda n: n / 7, Decimal,
+     lambda n: frozenset([n])],
+)  # fmt: skip
+def test_other_keys(make_key):
+    """Equal keys go to one partition, and many keys to all of them, about alike."""
+    parts = PartitionSupervisor(numbers, partitions=5)
+    found = [parts.partitions.index(parts.via(make_key(n))) for n in range(2000)]
+    assert found == [parts.partitions.index(parts.via(make_key(n))) for n in range(2000)]
+    assert len(counts := Counter(found)) == 5
+    assert min(counts.values()) > 250
+
+
+@pytest.mark.conforms("PSUP-022")
+async def test_one_life_under_a_key(autojump_clock):
+    """What a key leads to cannot be run a second time beside its partition."""
+    async with PartitionSupervisor(numbers, partitions=3) as parts:
+        for home in (Supervisor([parts.via(0)]), parts.via(0)):
+            with pytest.raises(AlreadyRunning):
+                async with home:
+                    pytest.fail("it has started")
+        assert await parts.via(0).get() == 0

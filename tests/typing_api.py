@@ -173,6 +173,12 @@ async def many_children() -> None:
     assert_type(parts, otp.PartitionSupervisor[otp.Agent[dict[str, int]]])
     assert_type(parts.via("key"), otp.Agent[dict[str, int]])
     assert_type(parts.partitions, tuple[otp.Agent[dict[str, int]], ...])
+    homes = otp.PartitionSupervisor(otp.TaskSupervisor)
+    assert_type(homes.via(1).async_nolink(fetch, "url"), otp.Task[bytes])
+    assert_type(otp.PartitionSupervisor(lambda: otp.Agent(int)).via(1), otp.Agent[int])
+    assert_type(otp.PartitionSupervisor(lambda _: poll).via(1), otp.Task[None])
+    specs = otp.PartitionSupervisor(lambda number: otp.ChildSpec(fetch, str(number)))
+    assert_type(specs.via("a"), otp.Process)
 
 
 async def supervisors(nursery: trio.Nursery) -> None:
@@ -318,7 +324,9 @@ async def refused(nursery: trio.Nursery, supervisor: otp.TaskSupervisor) -> None
     await stack.cast("x")  # type: ignore[func-returns-value, misc]  # pyright: ignore[reportGeneralTypeIssues]
     otp.Stop("boring", ())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     stack.monitor("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    otp.PartitionSupervisor(lambda _: 7, partitions=2)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    otp.PartitionSupervisor(lambda _: 7, partitions=2)  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    otp.PartitionSupervisor(poll)  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    otp.PartitionSupervisor(otp.TaskSupervisor).via([])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     otp.DynamicSupervisor(max_children="4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     otp.Task.async_stream([1], fetch)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType]
     otp.Task.async_stream(["a"], fetch, on_timeout="stop")  # type: ignore[call-arg, call-overload]  # pyright: ignore[reportArgumentType]

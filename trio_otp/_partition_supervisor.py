@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from numbers import Number
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
 from ._core import options
 from ._core.children import Child
 from ._core.loop import Rules
 from ._core.process import Process
 from ._core.text import callable_name, short
-from ._supervision import SupervisorProcess, budget_options, spec_of
+from ._supervision import (
+    SupervisorProcess,
+    budget_options,
+    check_significance,
+    process_of,
+    spec_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable
 
     from ._core.life import Life
     from ._core.options import Strategy
+    from ._core.specs import ChildSpec
+    from ._task import Task
 
 P = TypeVar("P", bound=Process)
+T = TypeVar("T")
 
 
 class PartitionSupervisor(SupervisorProcess, Generic[P]):
@@ -30,26 +40,68 @@ class PartitionSupervisor(SupervisorProcess, Generic[P]):
     are made at once, so `via` works before the start, and after a restart too.
 
     Args:
-        make: Called with the number of each partition, from 0; gives its process.
-        partitions: How many, 1 or more. There is no default: processors do not matter here.
+        make: Called with the number of each partition, from 0, or with nothing if it takes
+            no positional argument; gives a process, a `ChildSpec` or an async function
+            (permanent). Restarts keep what it gave.
+        partitions: How many, 1 or more. The default is the same everywhere: processors do
+            not matter here.
         strategy: Who is restarted with a fallen partition, as in `Supervisor`.
         max_restarts: How many restarts it may make within `max_seconds`, for all together.
         max_seconds: The length of that window in seconds.
         name: A label, also its id as a child.
 
     Raises:
-        TypeError: `make` does not give processes, or an option is of a wrong type.
+        TypeError: `make` does not give children, or an option is of a wrong type.
         ValueError: An option has a wrong value; the message names what it takes.
     """
 
-    __slots__ = ("_partitions", "_rules")
+    __slots__ = ("_partitions", "_rules", "_specs")
 
+    _kind = "partition_supervisor"
+
+    @overload
     def __init__(
         self,
-        make: Callable[[int], P],
+        make: Callable[[int], P] | Callable[[], P],
         /,
         *,
-        partitions: int,
+        partitions: int = ...,
+        strategy: Strategy = ...,
+        max_restarts: int = ...,
+        max_seconds: float = ...,
+        name: str | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: PartitionSupervisor[Process],
+        make: Callable[[int], ChildSpec] | Callable[[], ChildSpec],
+        /,
+        *,
+        partitions: int = ...,
+        strategy: Strategy = ...,
+        max_restarts: int = ...,
+        max_seconds: float = ...,
+        name: str | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: PartitionSupervisor[Task[T]],
+        make: Callable[[int], Callable[[], Awaitable[T]]]
+        | Callable[[], Callable[[], Awaitable[T]]],
+        /,
+        *,
+        partitions: int = ...,
+        strategy: Strategy = ...,
+        max_restarts: int = ...,
+        max_seconds: float = ...,
+        name: str | None = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        make: Any,
+        /,
+        *,
+        partitions: int = 8,
         strategy: Strategy = "one_for_one",
         max_restarts: int = 3,
         max_seconds: float = 5.0,
@@ -63,11 +115,13 @@ class PartitionSupervisor(SupervisorProcess, Generic[P]):
             max_restarts=restarts,
             max_seconds=seconds,
         )
-        options.function("make", make)
         count = options.count("partitions", partitions, least=1)
-        self._partitions = tuple(_made(make, number) for number in range(count))
+        self._specs = [_named(number, spec) for number, spec in enumerate(_made(make, count))]
+        self._partitions: tuple[Any, ...] = tuple(process for _, process in self._specs)
         if len(set(self._partitions)) < count:
             raise ValueError(f"{callable_name(make)} must make a new process for each partition")
+        for child in self._children():
+            check_significance(child, "never")
 
     @property
     def partitions(self) -> tuple[P, ...]:
@@ -84,7 +138,8 @@ class PartitionSupervisor(SupervisorProcess, Generic[P]):
         Raises:
             TypeError: The key cannot be hashed.
         """
-        return self._partitions[_number(key) % len(self._partitions)]
+        partition: P = self._partitions[_number(key) % len(self._partitions)]
+        return partition
 
     def resize(self, partitions: int, /) -> NoReturn:
         """Refuse: the number is fixed, since every key would find another process.
@@ -98,21 +153,38 @@ class PartitionSupervisor(SupervisorProcess, Generic[P]):
         )
 
     async def _main(self, life: Life) -> None:
-        children = [
-            Child(spec_of(process), process, id=number)
-            for number, process in enumerate(self._partitions)
-        ]
-        await self._live(life, self._rules, children)
+        await self._live(life, self._rules, self._children())
+
+    def _children(self) -> list[Child]:
+        specs = enumerate(self._specs)
+        return [Child(spec, process, id=number) for number, (spec, process) in specs]
 
 
-def _made(make: Callable[[int], P], number: int) -> P:
-    process: Any = make(number)
-    if not isinstance(process, Process):
-        raise TypeError(f"{callable_name(make)} must give a process, got {short(process)}")
-    if process._given_name() is None:
+def _made(make: Any, count: int) -> list[ChildSpec]:
+    options.function("make", make)
+    if inspect.iscoroutinefunction(make):
+        name = callable_name(make)
+        raise TypeError(f"make must give a child, but {name} is one: try lambda: {name}")
+    numbered = _takes_number(make)
+    return [spec_of(make(number) if numbered else make()) for number in range(count)]
+
+
+def _takes_number(make: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(make).bind(0)
+    except TypeError:
+        return False
+    except ValueError:  # written in C, and does not say
+        return True
+    return True
+
+
+def _named(number: int, spec: ChildSpec) -> tuple[ChildSpec, Process]:
+    """Give the process of a partition; its number is part of a name that nobody gave."""
+    process = process_of(spec)
+    if process is not spec.start or process._given_name() is None:
         process._name = f"{process.name}[{number}]"
-    made: Any = process
-    return made  # type: ignore[no-any-return]
+    return spec, process
 
 
 def _number(key: Hashable) -> int:
@@ -124,7 +196,9 @@ def _number(key: Hashable) -> int:
     if isinstance(key, Number) and not isinstance(key, int):
         key = _whole(key)
     try:
-        return abs(key) if isinstance(key, int) else hash(key)
+        # Within a tuple, because the hash of an object is its address: those of one size
+        # would share partitions.
+        return abs(key) if isinstance(key, int) else hash((key,))
     except TypeError:
         raise TypeError(f"key must be hashable, got {short(key)}") from None
 
