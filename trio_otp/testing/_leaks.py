@@ -121,7 +121,6 @@ def _subscriptions(expected: tuple[Process | Subscription, ...]) -> Iterator[str
 
 def _objects(running: set[Process]) -> Iterator[str]:
     """Name what belongs to a life, and is there though nothing runs that it could belong to."""
-    here = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
     lives = {process._life for process in running}
     loops = {getattr(process, "_loop", None) for process in running}
     for thing in _instances(Life, Loop, Bell, Registry):
@@ -129,11 +128,11 @@ def _objects(running: set[Process]) -> Iterator[str]:
             if thing.exit is None and thing not in lives:
                 yield f"a life that nobody ended, begun at {thing.started_at:g}"
         elif isinstance(thing, Loop):
-            # One of an earlier run may hang on the traceback of an error that somebody keeps.
-            if thing not in loops and thing._token is here:
+            # One that has closed may be kept by a traceback, such as that of a logged crash.
+            if not thing.closing and thing not in loops:
                 yield f"the loop of {short(thing._owner)}"
         elif isinstance(thing, Registry):
-            yield from _stale_entries(thing)
+            yield from _stale_entries(thing)  # pyright: ignore[reportUnknownArgumentType]
         elif _has_forgotten_sleepers(thing):
             yield f"somebody who has left, and whom {short(thing)} would still wake"
 
