@@ -1,5 +1,6 @@
 """What every test gets: a limit in real time."""
 
+import os
 import signal
 import traceback
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ GRACE_SECONDS = 5
 
 # Coverage and a busy machine make single examples slow, which proves nothing.
 settings.register_profile("here", deadline=None)
-settings.load_profile("here")
+settings.register_profile("soak", deadline=None, max_examples=50_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "here"))
 
 
 @pytest.fixture(autouse=True)
