@@ -1,10 +1,13 @@
 """Table: what it promises about keys, values and atomic changes."""
 
 from itertools import islice
+from typing import ClassVar
 from unittest import mock
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trio_otp import Agent, BagTable, Table
 
@@ -63,7 +66,7 @@ def test_names_are_labels():
         (Table, {"ordered": "yes"}, TypeError, "ordered must be True or False, got 'yes'"),
         (BagTable, {"unique": 1}, TypeError, "unique must be True or False, got 1"),
         (Table, {"name": 5}, TypeError, "name must be a string or None, got 5"),
-        (Table, {"owner": "me"}, TypeError, "owner must be a process or None, got 'me'"),
+        (Table, {"owner": "me"}, TypeError, "owner must be a process, got 'me'"),
     ],
 )
 @pytest.mark.conforms("ETS-003", "ETS-013")
@@ -509,6 +512,89 @@ def test_nan_has_no_place():
     with pytest.raises(ValueError, match="must equal itself, got nan"):
         table[float("nan")] = "none"
     assert [*table] == [1.0]
+
+
+# --- like a dict --------------------------------------------------------------------------
+
+KEYS = st.integers(0, 8)
+CHANGES = {
+    "set": lambda rows, key, value: rows.__setitem__(key, value),
+    "del": lambda rows, key, value: rows.__delitem__(key),
+    "pop": lambda rows, key, value: rows.pop(key, value),
+    "setdefault": lambda rows, key, value: rows.setdefault(key, value),
+    "update": lambda rows, key, value: rows.update({key: value, key + 1: value}),
+    "clear": lambda rows, key, value: rows.clear() if value == 0 else None,
+    "get": lambda rows, key, value: rows.get(key, value),
+}
+
+
+def outcome(fn, *args):
+    try:
+        return fn(*args)
+    except KeyError as error:
+        return repr(error)
+
+
+@BOTH
+@given(st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), KEYS, st.integers(0, 20))))
+def test_like_a_dict(ordered, changes):
+    """Any changes give the same answers and leave the same rows as those of a dict."""
+    table, plain = Table(ordered=ordered), {}
+    for name, key, value in changes:
+        change = CHANGES[name]
+        assert outcome(change, table, key, value) == outcome(change, plain, key, value)
+    assert [*table.items()] == (sorted(plain.items()) if ordered else [*plain.items()])
+    if ordered:
+        for key in range(-1, 11):
+            assert table.next(key) == min((k for k in plain if k > key), default=None)
+            assert table.prev(key) == max((k for k in plain if k < key), default=None)
+
+
+# --- interrupts ---------------------------------------------------------------------------
+
+
+class Guarded(int):
+    """A key that notes whether the code that compares it is protected from an interrupt."""
+
+    seen: ClassVar[list[bool]] = []
+
+    def __lt__(self, other):
+        Guarded.seen.append(trio.lowlevel.currently_ki_protected())
+        return int(self) < int(other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.update({Guarded(7): 0, Guarded(8): 0}),
+        lambda table: table.__setitem__(Guarded(7), 0),
+        lambda table: table.setdefault(Guarded(7)),
+        lambda table: table.insert_new(Guarded(7), 0),
+        lambda table: table.__delitem__(Guarded(1)),
+        lambda table: table.pop(Guarded(1)),
+        lambda table: table.take(Guarded(1)),
+        lambda table: table.delete_where(lambda key, value: key == 1),
+    ],
+)
+async def test_interrupt_between_keys_and_rows(autojump_clock, change):
+    """An ordered table is never left with a key in its order that has no row, or the reverse."""
+    table = table_of({Guarded(number): number for number in range(5)}, ordered=True)
+    Guarded.seen.clear()
+    change(table)
+    assert Guarded.seen
+    assert all(Guarded.seen)
+
+
+async def test_functions_can_be_interrupted(autojump_clock):
+    """What the user's function does is the user's: an interrupt reaches it."""
+    table, seen = table_of({"k": 1}), []
+
+    def look(*_):
+        seen.append(trio.lowlevel.currently_ki_protected())
+
+    table.update_value("k", look)
+    table.delete_where(look)
+    assert seen == [False, False]
 
 
 # --- shared by tasks ----------------------------------------------------------------------

@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from trio_otp import Agent, BadTableFile, BagTable, NotRunning, Table, TableGone
 
@@ -94,7 +95,7 @@ async def test_state_that_is_saved(path):
     table = table_of({"a": 1})
     async with trio.open_nursery() as nursery:
         nursery.start_soon(table.save, path)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         table["a"] = 2
     assert dict(await Table.load(path)) == {"a": 1}
 
@@ -104,7 +105,7 @@ async def test_later_save_wins(path):
     table = table_of(dict.fromkeys(range(5000), "x" * 100))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(table.save, path)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         table.clear()
         table["last"] = True
         nursery.start_soon(table.save, path)

@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from trio_otp import (
     Agent,
@@ -166,7 +167,7 @@ async def test_end_of_the_owner(autojump_clock, kind, how):
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             with subscribe(ended):
                 how(owner)
                 await owner.wait()
@@ -235,7 +236,7 @@ def test_heir_without_owner(kind):
     """Nobody can inherit from nobody."""
     with pytest.raises(ValueError, match="heir needs an owner"):
         kind(heir=Agent(int))
-    with pytest.raises(TypeError, match="heir must be a process or None, got 'me'"):
+    with pytest.raises(TypeError, match="heir must be a process, got 'me'"):
         kind(owner=Agent(int), heir="me")
 
 
@@ -334,6 +335,13 @@ async def test_gift_to_the_owner(autojump_clock):
         table.give_away(owner)
         assert table.owner is owner
     assert table.closed
+
+
+@pytest.mark.parametrize("receiver", [None, "me"])
+def test_gift_to_no_process(receiver):
+    """A table is given to a process; close() is what ends it."""
+    with pytest.raises(TypeError, match=f"process must be a process, got {receiver!r}"):
+        Table().give_away(receiver)
 
 
 async def test_table_that_belonged_to_nobody(autojump_clock):

@@ -271,7 +271,7 @@ def plain(option: str, result: Any) -> Any:
 
 def _process(option: str, value: Any) -> Process:
     if not isinstance(value, Process):
-        raise TypeError(f"{option} must be a process or None, got {short(value)}")
+        raise TypeError(f"{option} must be a process, got {short(value)}")
     return value
 
 
