@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
+import pytest_trio_otp
 import trio
 
 from trio_otp import Agent
 
 pytest_plugins = ["pytester"]
-
-ROOT = Path(__file__).parents[2]
 
 INI = """
     [pytest]
@@ -234,7 +233,7 @@ def test_it():
     assert "trio_otp" not in sys.modules
 """)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(Path(pytest_trio_otp.__file__).parent))
     result = pytester.runpytest_subprocess("-p", "pytest_trio_otp")
     result.assert_outcomes(passed=1)
     assert "trio_otp" not in result.stdout.str().partition("collected")[2]
