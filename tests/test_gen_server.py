@@ -12,6 +12,7 @@ from trio_otp import (
     TIMEOUT,
     Agent,
     AlreadyRunning,
+    Backoff,
     BadReturn,
     CalledItself,
     ChildSpec,
@@ -127,11 +128,10 @@ def test_child_spec():
 
 
 @pytest.mark.conforms("GS-003")
-async def test_init_must_be_defined():
-    """A server without init fails to start, and is told what it lacks."""
-    with pytest.raises(NotImplementedError, match=r"GenServer must define init\(self\)"):
-        async with GenServer():
-            pass
+def test_init_must_be_defined():
+    """A class without init is refused when it is instantiated, and told what it lacks."""
+    with pytest.raises(TypeError, match=r"GenServer must define init\(self\)"):
+        GenServer()
 
 
 @pytest.mark.conforms("GS-005")
@@ -813,6 +813,52 @@ async def test_monitor_watches_one_life(autojump_clock):
         assert len(server.log) == 2
 
 
+async def test_monitoring_again_between_two_lives(autojump_clock):
+    """Who monitors again on each Down hears of each life once, however long a restart takes."""
+
+    def again(message, state):
+        if message.process.status != "stopped":
+            server.monitor(message.process)
+        return NoReply(state)
+
+    agent = Agent(int)
+    async with Scripted(info=again) as server:
+        async with Supervisor([agent.child_spec(backoff=Backoff(10))]):
+            server.monitor(agent)
+            exits = []
+            for _ in range(3):
+                agent.kill()
+                exits.append(await agent.wait())
+                await agent.get(timeout=None)
+            await wait_all_tasks_blocked()
+            assert [down.exit for _, down, _ in server.log] == exits
+        await wait_all_tasks_blocked()
+        assert server.log[3][1] == Down(agent, agent.last_exit)
+        assert len(server.log) == 4
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_monitor_between_two_lives(autojump_clock, ends):
+    """Its Down is of the next life; of the last one if the next does not come; it can be cancelled."""
+    agent = Agent(int)
+    async with Scripted(info=keep) as server:
+        async with Supervisor([agent.child_spec(backoff=Backoff(10))]):
+            agent.kill()
+            crash = await agent.wait()
+            assert agent.status == "restarting"
+            server.monitor(agent)
+            server.monitor(agent).cancel()
+            await wait_all_tasks_blocked()
+            assert server.log == []
+            if ends:
+                await agent.get(timeout=None)
+                assert server.log == []
+        await wait_all_tasks_blocked()
+        ((_, down, _),) = server.log
+        assert down == Down(agent, agent.last_exit)
+        assert (agent.last_exit is crash) is not ends
+
+
 async def test_monitor_during_a_start(autojump_clock):
     """What is monitored while it starts is told of at its end, not when it is ready."""
 
@@ -1141,6 +1187,45 @@ async def test_terminate_does_not_run_when_killed(autojump_clock, how):
             await sup.terminate_child(server)
     assert server.log == []
     assert server.last_exit.reason == "killed"
+
+
+@pytest.mark.parametrize("how", ["block", "stop"])
+async def test_brutal_kill_in_every_home(autojump_clock, how):
+    """A server that is to be killed has no terminate when it is stopped, by whomever."""
+    server = Scripted(shutdown="brutal_kill")
+    async with server:
+        if how == "stop":
+            await server.stop()
+    assert server.log == []
+
+
+async def test_brutal_kill_and_an_end_of_its_own(autojump_clock):
+    """How it is stopped says nothing of how it ends by itself: there it has five seconds."""
+
+    async def forever(exit, state):
+        await trio.sleep_forever()
+
+    server = Scripted(
+        cast=lambda request, state: Stop("normal", state),
+        terminate=forever,
+        shutdown="brutal_kill",
+    )
+    async with Supervisor([server.child_spec(restart="temporary")]):
+        server.cast("stop")
+        await server.wait()
+        assert trio.current_time() == 5
+
+
+@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), ("1", TypeError)])
+@pytest.mark.parametrize(
+    "make",
+    [Start, NoReply, lambda state, **then: Reply(1, state, **then)],
+    ids=["Start", "NoReply", "Reply"],
+)
+def test_wrong_timeouts_of_results(make, timeout, error):
+    """A timeout that is no number of seconds is refused where the result is built."""
+    with pytest.raises(error, match="timeout must"):
+        make(0, timeout=timeout)
 
 
 @pytest.mark.parametrize("how", ["stop", "crash"])

@@ -1,17 +1,21 @@
 """What all processes have in common: how they end, and what may be known about them."""
 
+import contextvars
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_otp import (
     Agent,
+    AlreadyRunning,
     ExitProcess,
     GenServer,
     NoReply,
     Reply,
     Supervisor,
     Task,
+    TaskSupervisor,
     observe,
     trap_exit,
 )
@@ -116,3 +120,70 @@ async def test_waiting_is_a_monitor(autojump_clock):
     async with Supervisor([Task(fail)]) as sup:
         exit = await sup.children[0].process.wait()
     assert (exit.reason, trio.current_time()) == ("crashed", 3)
+
+
+# --- links, names, variables --------------------------------------------------------------
+
+
+@pytest.mark.conforms("PROC-007", "PROC-008")
+async def test_failure_ends_its_siblings():
+    """A linked process that fails ends its nursery, and so those that share it."""
+    sibling = Holder()
+    with pytest.RaisesGroup(ValueError):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(sibling.run)
+            Task.async_(nursery, failing)
+            await trio.sleep_forever()
+    assert sibling.last_exit.reason == "shutdown"
+
+
+async def failing():
+    raise ValueError
+
+
+@pytest.mark.conforms("PROC-008")
+async def test_normal_end_hurts_nobody(autojump_clock):
+    """A linked process that ends in peace leaves its nursery and its siblings running."""
+    async with trio.open_nursery() as nursery, Holder() as sibling:
+        await Task.async_(nursery, trio.sleep, 1)
+        await trio.sleep(1)
+        assert sibling.status == "running"
+
+
+@pytest.mark.conforms("PROC-024", "PROC-027")
+async def test_handle_is_free_when_the_end_is_seen():
+    """A handle that runs is refused to another home; who saw its end may start it again at once."""
+    server = Holder()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            await nursery.start(server.run)
+            with pytest.raises(AlreadyRunning):
+                await server.run()
+            nursery.start_soon(server.stop)
+            await server.wait()
+
+
+@pytest.mark.conforms("PROC-028", "PROC-043")
+async def test_all_that_run():
+    """A snapshot of all processes has those that run, and none that have ended."""
+    async with Holder(name="till") as server, TaskSupervisor(name="jobs") as tasks:
+        job = tasks.start_child(trio.sleep_forever, name="job")
+        assert {info.name for info in observe()} == {"till", "jobs"}
+        assert [child.name for child in observe(tasks).children] == ["job"]
+        await job.stop()
+        await server.stop()
+        assert {info.name for info in observe()} == {"jobs"}
+        assert observe(tasks).children == ()
+        await tasks.stop()
+
+
+@pytest.mark.conforms("PROC-040")
+async def test_variables_of_a_process():
+    """A process has a copy of its home's context variables; what it sets there is its own."""
+    variable = contextvars.ContextVar("variable", default="nothing")
+    variable.set("home's")
+    async with Agent(lambda: None) as one, Agent(lambda: None) as other:
+        await one.get(lambda _: variable.set("one's"))
+        assert await one.get(lambda _: variable.get()) == "one's"
+        assert await other.get(lambda _: variable.get()) == "home's"
+    assert variable.get() == "home's"

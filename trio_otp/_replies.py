@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
 
+from ._core import options
 from ._core.process import NOTHING
 from ._core.text import short
 
@@ -109,6 +110,10 @@ class Reply(Generic[S]):
     timeout: float | None = attrs.field(default=None, kw_only=True)
     continue_: object = attrs.field(default=NOTHING, kw_only=True)
 
+    def __attrs_post_init__(self) -> None:
+        if self.timeout is not None:
+            options.duration("timeout", self.timeout)
+
 
 @attrs.define
 class NoReply(Generic[S]):
@@ -117,6 +122,10 @@ class NoReply(Generic[S]):
     state: S
     timeout: float | None = attrs.field(default=None, kw_only=True)
     continue_: object = attrs.field(default=NOTHING, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.timeout is not None:
+            options.duration("timeout", self.timeout)
 
 
 def _check_reason(_: object, __: object, reason: object) -> None:
@@ -146,6 +155,10 @@ class Start(Generic[S]):
     state: S
     timeout: float | None = attrs.field(default=None, kw_only=True)
     continue_: object = attrs.field(default=NOTHING, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.timeout is not None:
+            options.duration("timeout", self.timeout)
 
 
 CallResult: TypeAlias = Reply[S] | NoReply[S] | Stop[S]
