@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_otp import Agent, Registry, Supervisor, Task, subscribe
+from trio_otp import Agent, Registry, RestartsExhausted, Supervisor, Task, subscribe
 from trio_otp._core.life import Life
 from trio_otp._core.loop import Loop, Rules
 from trio_otp._core.waiting import Sleeper, _stand_at
@@ -90,6 +90,19 @@ async def test_objects():
     task = Task(never, None, name="late")
     _stand_at(task, sleeper)
     assert left() == ["somebody who has left, and whom <Task 'late' new> would still wake"]
+
+
+async def test_kept_traceback(autojump_clock):
+    """A supervisor that has ended is no leak, though the error it gave up with is kept."""
+
+    async def crash():
+        raise KeyError
+
+    with pytest.raises(RestartsExhausted) as kept:
+        async with Supervisor([crash], max_restarts=0):
+            await trio.sleep_forever()
+    assert any(isinstance(entry.frame.f_locals.get("self"), Loop) for entry in kept.traceback)
+    leaks()
 
 
 async def test_entries():
