@@ -7,7 +7,7 @@ import gc
 import inspect
 import logging
 import random
-import time
+import sys
 import weakref
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
@@ -1151,8 +1151,8 @@ async def test_leaves_nothing_behind(autojump_clock, no_collector, kind):
         assert counts[0] == counts[1]
 
 
-def seconds_for(count):
-    """Measure how long so many children take to start, to end, and to be stopped."""
+def calls_for(count):
+    """Count the calls of functions that so many children take to start, to end, and to be stopped."""
 
     async def main():
         async with DynamicSupervisor() as sup:
@@ -1163,13 +1163,16 @@ def seconds_for(count):
             await trio.sleep(0.01)
             assert len(sup.children) == count // 2
 
-    before = time.perf_counter()
-    trio.run(main)
-    return time.perf_counter() - before
+    calls = Counter()
+    before = sys.getprofile()
+    sys.setprofile(lambda _frame, event, _arg: calls.update([event == "call"]))
+    try:
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    finally:
+        sys.setprofile(before)
+    return calls[True]
 
 
-@pytest.mark.real
 def test_not_quadratic():
-    """Eight times as many children take about eight times as long, not sixty-four times."""
-    seconds_for(100)
-    assert seconds_for(4000) < 30 * min(seconds_for(500) for _ in range(3))
+    """Five times as many children take about five times as many calls, not twenty-five times."""
+    assert calls_for(500) < 7 * calls_for(100)

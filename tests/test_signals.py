@@ -40,9 +40,10 @@ class Program:
 
     def end(self):
         """Wait for the end; give the exit code, the lines and what stood on standard error."""
-        rest, errors = self._process.communicate(timeout=20)
-        self.lines += rest.split("\n")[:-1]
-        return self._process.returncode, errors
+        # Not by communicate(): it would miss what readline() has taken from the pipe already.
+        self.lines += self._process.stdout.read().split("\n")[:-1]
+        errors = self._process.stderr.read()
+        return self._process.wait(timeout=20), errors
 
     def close(self):
         self._process.kill()
