@@ -22,8 +22,12 @@ def slots_from(cron: Cron, after: str, number: int) -> list[datetime]:
 
 def slots(text: str, after: str, number: int, **options) -> str:
     """The slots that follow a moment, in UTC, each without what it shares with the one before."""
-    found = [f"{slot:%Y-%m-%d %H:%M:%S}" for slot in slots_from(Cron(text, **options), after, number)]
-    return ", ".join(shorter(slot, before) for slot, before in zip(found, ["", *found], strict=False))
+    found = [
+        f"{slot:%Y-%m-%d %H:%M:%S}" for slot in slots_from(Cron(text, **options), after, number)
+    ]
+    return ", ".join(
+        shorter(slot, before) for slot, before in zip(found, ["", *found], strict=False)
+    )
 
 
 def shorter(slot: str, before: str) -> str:

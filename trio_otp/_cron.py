@@ -12,7 +12,7 @@ import attrs
 from . import _cron_text as text_of
 from ._core import options
 from ._daylight import LocalClock, OnceEach, RealTime, find_zone, to_moment
-from ._schedules import Jitter, Schedule, to_jitter
+from ._schedules import NO_JITTER, Jitter, Schedule, to_jitter
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -102,9 +102,12 @@ class Cron(Schedule):
     timezone: tzinfo | None = attrs.field(default=None, kw_only=True, converter=find_zone, eq=str)
     dst: Dst = attrs.field(default="cron", kw_only=True)
     day_rule: DayRule = attrs.field(default="or", kw_only=True)
-    jitter: Jitter = attrs.field(default=0.0, kw_only=True, converter=to_jitter)
+    jitter: Jitter = attrs.field(default=NO_JITTER, kw_only=True, converter=to_jitter)
     _slots: RealTime | OnceEach | None = attrs.field(
-        init=False, eq=False, repr=False, default=attrs.Factory(lambda self: self._find_slots(), True)
+        init=False,
+        eq=False,
+        repr=False,
+        default=attrs.Factory(lambda self: self._find_slots(), True),
     )
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ ranges of one number with a step, which the engine would read otherwise.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -29,7 +29,9 @@ REBOOT: Final = "@reboot"
 # No honest expression comes near, and reading a hostile one must not take long.
 LONGEST: Final = 256
 
-_TERM: Final = re.compile(r"(?:\*|(?P<low>[0-9A-Z]+)(?:-(?P<high>[0-9A-Z]+))?)(?:/(?P<step>[0-9]+))?")
+_TERM: Final = re.compile(
+    r"(?:\*|(?P<low>[0-9A-Z]+)(?:-(?P<high>[0-9A-Z]+))?)(?:/(?P<step>[0-9]+))?"
+)
 
 
 @attrs.frozen
@@ -128,7 +130,7 @@ FIELDS: Final = (
 )
 
 
-def check(value: Any) -> str:
+def check(value: str) -> str:
     """Pass on a text that might be an expression."""
     if not isinstance(value, str):
         raise TypeError(f"a cron expression must be a string, got {short(value)}")

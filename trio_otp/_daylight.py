@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from zoneinfo import ZoneInfo, available_timezones
 
 import attrs
@@ -21,7 +21,7 @@ SECOND: Final = timedelta(seconds=1)
 LONGEST_PAUSE_YEARS: Final = 50
 
 
-def find_zone(value: Any) -> tzinfo | None:
+def find_zone(value: str | ZoneInfo | timezone | None) -> tzinfo | None:
     """Pass on a time zone, found by its name if need be, or `None`."""
     if value is None or isinstance(value, ZoneInfo | timezone):
         return value
@@ -45,7 +45,7 @@ def _zone_called(name: str) -> ZoneInfo:
         raise ValueError(f"timezone must be a known zone, got {short(name)}: {hint}") from None
 
 
-def to_moment(option: str, value: Any) -> datetime:
+def to_moment(option: str, value: datetime) -> datetime:
     """Give the UTC instant of an aware datetime; a naive one could mean any."""
     if not isinstance(value, datetime):
         raise TypeError(f"{option} must be an aware datetime, got {short(value)}")
@@ -92,7 +92,8 @@ class LocalClock:
 
     def change(self, reading: datetime) -> Change:
         """Give the change that leaves a reading out or repeats it."""
-        early, late = sorted(self.moment(reading, again=again) for again in (False, True))
+        whole = reading.replace(microsecond=0)  # clocks are changed at whole seconds
+        early, late = sorted(self.moment(whole, again=again) for again in (False, True))
         after = late.astimezone(self.zone).utcoffset()
         seconds = bisect_left(
             range((late - early) // SECOND),

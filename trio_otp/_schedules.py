@@ -22,12 +22,18 @@ EveryMode: TypeAlias = Literal["rate", "delay"]
 
 EVERY_MODES: Final = ("rate", "delay")
 
+Seconds: TypeAlias = float | timedelta
+
 
 def _seconds(option: str, value: Any) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if options.duration(option, seconds) == math.inf:
         raise ValueError(f"{option} must be finite, got {short(value)}")
     return float(seconds)
+
+
+def _longest(value: Seconds) -> float:
+    return _seconds("jitter", value)
 
 
 @attrs.frozen
@@ -46,8 +52,10 @@ class Jitter:
         ValueError: `seconds` is negative or not finite.
     """
 
-    seconds: float = attrs.field(converter=lambda value: _seconds("jitter", value))
-    stable: bool = attrs.field(default=False, kw_only=True, validator=attrs.validators.instance_of(bool))
+    seconds: float = attrs.field(converter=_longest)
+    stable: bool = attrs.field(
+        default=False, kw_only=True, validator=attrs.validators.instance_of(bool)
+    )
 
     def delay(self, *, name: str, room: float, random: Random) -> float:
         """Give the seconds from a slot to its start.
@@ -66,9 +74,12 @@ def _share(name: str) -> float:
     return (int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) >> 11) / 2**53
 
 
-def to_jitter(value: Any) -> Jitter:
+def to_jitter(value: Jitter | Seconds) -> Jitter:
     """Pass on a jitter, made of its seconds if need be."""
     return value if isinstance(value, Jitter) else Jitter(value)
+
+
+NO_JITTER: Final = Jitter(0)
 
 
 class Schedule(ABC):
@@ -81,7 +92,7 @@ class Schedule(ABC):
 
     __slots__ = ()
 
-    jitter: Jitter = Jitter(0)
+    jitter: Jitter = NO_JITTER
 
     @property
     def at_start(self) -> bool:
@@ -124,12 +135,20 @@ class Schedule(ABC):
             ValueError: A moment has no time zone, or `limit` is negative.
         """
         start, end = to_moment("after", after), to_moment("until", until)
+        most = options.count("limit", limit)
         slots: list[datetime] = []
         slot = self.last_before(end + datetime.resolution)
-        while slot is not None and slot > start and len(slots) < options.count("limit", limit):
+        while slot is not None and slot > start and len(slots) < most:
             slots.append(slot)
             slot = self.last_before(slot)
         return tuple(reversed(slots))
+
+
+def _one_moment(value: datetime) -> datetime:
+    moment = to_moment("moment", value)
+    if moment.astimezone(value.tzinfo).replace(tzinfo=None) != value.replace(tzinfo=None):
+        raise ValueError(f"moment must be a time that clocks show, got {value}: they skip it")
+    return moment
 
 
 @attrs.frozen
@@ -144,7 +163,7 @@ class At(Schedule):
         ValueError: It has no time zone, or is one that no clock of its zone shows.
     """
 
-    moment: datetime = attrs.field(converter=lambda value: _shown("moment", value))
+    moment: datetime = attrs.field(converter=_one_moment)
 
     def next_after(self, moment: datetime) -> datetime | None:
         """Give the moment, if it is after another; see `Schedule.next_after`."""
@@ -155,14 +174,7 @@ class At(Schedule):
         return self.moment if self.moment < to_moment("moment", moment) else None
 
 
-def _shown(option: str, value: Any) -> datetime:
-    moment = to_moment(option, value)
-    if moment.astimezone(value.tzinfo).replace(tzinfo=None) != value.replace(tzinfo=None):
-        raise ValueError(f"{option} must be a time that clocks show, got {value}: they skip it")
-    return moment
-
-
-def _period(value: Any) -> float:
+def _period(value: Seconds) -> float:
     seconds = _seconds("seconds", value)
     # Finer steps than those of datetime get lost in what a float of a clock can hold.
     if seconds < 1e-6:
@@ -170,7 +182,7 @@ def _period(value: Any) -> float:
     return seconds
 
 
-def _delay_or_none(value: Any) -> float | None:
+def _delay_or_none(value: Seconds | None) -> float | None:
     return None if value is None else _seconds("initial_delay", value)
 
 
@@ -199,7 +211,7 @@ class Every:
     seconds: float = attrs.field(converter=_period)
     mode: EveryMode = attrs.field(default="rate", kw_only=True)
     initial_delay: float | None = attrs.field(default=None, kw_only=True, converter=_delay_or_none)
-    jitter: Jitter = attrs.field(default=0.0, kw_only=True, converter=to_jitter)
+    jitter: Jitter = attrs.field(default=NO_JITTER, kw_only=True, converter=to_jitter)
 
     def __attrs_post_init__(self) -> None:
         options.one_of("mode", self.mode, EVERY_MODES)
