@@ -223,14 +223,14 @@ def span(draw, number, low, high, size):
     first, last, step = draw(number), draw(number), draw(st.integers(1, size))
     if size == 31:
         first, last = sorted([first, last])
-    values = [first]
+    values = [0 if first == 7 > last else first]  # Sunday is 0 and 7
     while values[-1] != last:
         values.append(follower(values[-1], last, low, high, size))
     return f"{first}-{last}/{step}", set(values[::step])
 
 
 def follower(value, last, low, high, size):
-    if size == 7:  # Sunday is 0 and 7
+    if size == 7:
         return 7 if (value, last) == (6, 7) else (value + 1) % 7
     return value + 1 if value < high else low
 
