@@ -32,6 +32,7 @@ LONGEST: Final = 256
 _TERM: Final = re.compile(
     r"(?:\*|(?P<low>[0-9A-Z]+)(?:-(?P<high>[0-9A-Z]+))?)(?:/(?P<step>[0-9]+))?"
 )
+_NTH_WEEKDAY: Final = re.compile(r"([0-9A-Z]+)(#[1-5]|L)")
 
 
 @attrs.frozen
@@ -43,91 +44,95 @@ class Field:
     high: int
     size: int
     """How many different values there are: a range that wraps begins anew after so many."""
-    names: dict[str, int] = attrs.field(factory=dict)
-    wraps: bool = True
-    extra: str = ""
-    """What the field takes besides numbers, for its message."""
+    names: dict[str, int] = attrs.field(factory=dict, kw_only=True)
+    words: dict[str, str] = attrs.field(factory=dict, kw_only=True)
+    """Terms of this field alone, each with the engine's word for it."""
+    nth: bool = attrs.field(default=False, kw_only=True)
+    wraps: bool = attrs.field(default=True, kw_only=True)
+    takes: str = attrs.field(default="", kw_only=True)
+    """What it takes besides numbers, for the message."""
 
     def translate(self, text: str) -> str:
-        """Put the field into the engine's words, or refuse it."""
-        return ",".join(self._term(term, text) for term in text.split(","))
+        """Put the field into the engine's words.
 
-    def _term(self, term: str, text: str) -> str:
-        special = self._special(term, text)
-        if special is not None:
-            return special
+        Raises:
+            ValueError: It names the field, what that takes, and what it got.
+        """
+        try:
+            return ",".join(map(self._term, text.split(",")))
+        except _Refused as refused:
+            raise ValueError(f"{self.name} takes {refused}; got {short(text)}") from None
+
+    def _term(self, term: str) -> str:
+        if term in self.words:
+            return self.words[term]
+        if self.nth and (match := _NTH_WEEKDAY.fullmatch(term)):
+            return f"{self._number(match[1])}{match[2]}"
         match = _TERM.fullmatch(term)
         if match is None:
-            raise self._refused(text)
-        if match["step"] is not None and not 1 <= int(match["step"]) <= self.size:
-            raise self._refused(text, f"a step from 1 to {self.size}")
-        if match["low"] is None:
-            return term
-        low = self._number(match["low"], text)
-        if match["high"] is None:
-            return f"{low}/{match['step']}" if match["step"] else str(low)
-        return self._range(low, self._number(match["high"], text), int(match["step"] or 1), text)
+            raise self._refused()
+        return self._plain(**match.groupdict())
 
-    def _range(self, low: int, high: int, step: int, text: str) -> str:
+    def _plain(self, low: str | None, high: str | None, step: str | None) -> str:
+        if step and not 1 <= int(step) <= self.size:
+            raise _Refused(f"a step from 1 to {self.size}")
+        if low and high:
+            return self._range(self._number(low), self._number(high), int(step or 1))
+        start = str(self._number(low)) if low else "*"
+        return f"{start}/{step}" if step else start
+
+    def _range(self, low: int, high: int, step: int) -> str:
         if low < high:
-            return f"{low}-{high}/{step}" if step > 1 else f"{low}-{high}"
+            return f"{low}-{high}/{step}"
         if low > high and not self.wraps:
-            raise self._refused(text, "ranges that ascend")
+            raise _Refused("ranges that ascend")
         span = range(low, high + self.size * (low > high) + 1, step)
         return ",".join(str((value - self.low) % self.size + self.low) for value in span)
 
-    def _special(self, term: str, text: str) -> str | None:
-        """Translate what only the fields of days take."""
-        if self is DAY_OF_MONTH and term in ("L", "LW"):
-            return term
-        if self is DAY_OF_WEEK and (match := re.fullmatch(r"([0-9A-Z]+)(#[1-5]|L)", term)):
-            return f"{self._number(match[1], text)}{match[2]}"
-        if self in (DAY_OF_MONTH, DAY_OF_WEEK) and term == "?":
-            return "*"
-        return None
-
-    def _number(self, word: str, text: str) -> int:
+    def _number(self, word: str) -> int:
         number = self.names.get(word, word)
         if not str(number).isdecimal() or not self.low <= int(number) <= self.high:
-            raise self._refused(text)
+            raise self._refused()
         return int(number)
 
-    def _refused(self, text: str, takes: str | None = None) -> ValueError:
-        takes = takes or (
-            f"numbers from {self.low} to {self.high}{self.extra}, *, ranges like 4-9, "
+    def _refused(self) -> _Refused:
+        return _Refused(
+            f"numbers from {self.low} to {self.high}{self.takes}, *, ranges like 4-9, "
             "steps like */2, and lists of them"
         )
-        return ValueError(f"{self.name} takes {takes}; got {short(text)}")
+
+
+class _Refused(Exception):
+    """What a field takes, as it did not get that."""
 
 
 def _numbered(names: str, first: int) -> dict[str, int]:
     return {name: number for number, name in enumerate(names.split(), first)}
 
 
-DAY_OF_MONTH: Final = Field("day-of-month", 1, 31, 31, wraps=False, extra=", L, LW")
-DAY_OF_WEEK: Final = Field(
-    "day-of-week",
-    0,
-    7,
-    7,
-    names=_numbered("SUN MON TUE WED THU FRI SAT", 0),
-    extra=" or SUN to SAT, 1#2 (the second Monday), 5L (the last Friday)",
-)
 FIELDS: Final = (
     Field("second", 0, 59, 60),
     Field("minute", 0, 59, 60),
     Field("hour", 0, 23, 24),
-    DAY_OF_MONTH,
     Field(
-        "month",
-        1,
-        12,
-        12,
-        names=_numbered("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC", 1),
-        extra=" or JAN to DEC",
+        "day-of-month", 1, 31, 31,
+        words={"L": "L", "LW": "LW", "?": "*"},
+        wraps=False,
+        takes=", L, LW",
     ),
-    DAY_OF_WEEK,
-)
+    Field(
+        "month", 1, 12, 12,
+        names=_numbered("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC", 1),
+        takes=" or JAN to DEC",
+    ),
+    Field(
+        "day-of-week", 0, 7, 7,
+        names=_numbered("SUN MON TUE WED THU FRI SAT", 0),
+        words={"?": "*"},
+        nth=True,
+        takes=" or SUN to SAT, 1#2 (the second Monday), 5L (the last Friday)",
+    ),
+)  # fmt: skip
 
 
 def check(value: str) -> str:
