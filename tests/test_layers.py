@@ -16,9 +16,9 @@ APPLICATION = "trio_otp._application"
 # lines above its own and from nothing else of the package, annotations included.
 LAYERS: tuple[str, ...] = (
     "_core _core.text _core.timers _core.waiting",
-    "_core.options",
-    "_core.exits",
-    "_core.errors",
+    "_core.options _cron_text _daylight",
+    "_core.exits _schedules",
+    "_core.errors _cron",
     "_core.restarts _core.failures",
     "_core.reports _core.specs _core.life",
     "_core.children _core.events _core.nursery",

@@ -7,7 +7,9 @@ needed any more.
 # ruff: noqa: F841, ARG001, RUF006
 
 from collections.abc import AsyncIterator, Awaitable
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import trio
 from outcome import Error, Value
@@ -291,6 +293,27 @@ async def the_kit(supervised: kit.Supervised, events: kit.Events, tree: otp.Supe
         kit.leaks(tree, otp.subscribe(print))
 
 
+def schedules(moment: datetime) -> None:
+    cron = otp.Cron("*/5 * * * *", timezone="Europe/Berlin", dst="wall", day_rule="and")
+    otp.Cron("@daily", timezone=ZoneInfo("Europe/Berlin"), jitter=timedelta(minutes=5))
+    assert_type(cron.timezone, tzinfo | None)
+    assert_type(cron.next_after(moment), datetime | None)
+    assert_type(cron.between(moment, moment, limit=5), tuple[datetime, ...])
+    assert_type(cron.jitter, otp.Jitter)
+    every = otp.Every(timedelta(minutes=1), mode="delay", initial_delay=0, jitter=otp.Jitter(5))
+    assert_type(every.seconds, float)
+    assert_type(every.next_after(1.5, start=0), float)
+    assert_type(every.between(0, 9, start=0), tuple[float, ...])
+    assert_type(otp.At(moment).moment, datetime)
+    calendars: list[otp.Schedule] = [cron, otp.At(moment)]
+    print(calendars)
+
+
+class Fortnightly(otp.Schedule):
+    def next_after(self, moment: datetime) -> datetime | None: ...
+    def last_before(self, moment: datetime) -> datetime | None: ...
+
+
 # --- what must be refused ------------------------------------------------------------------
 
 
@@ -385,6 +408,30 @@ async def refused_tables() -> None:
     otp.Table[str, int](owner="me")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     otp.BagTable[str, int](ordered=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await hits.range("a")  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+
+
+class HalfASchedule(otp.Schedule):
+    def next_after(self, moment: datetime) -> datetime | None: ...
+
+
+class Between(Fortnightly):
+    def between(self, *_: Any) -> None: ...  # type: ignore[misc, override]  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+def wrong_schedules(moment: datetime) -> None:
+    HalfASchedule()  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]
+    otp.Cron(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Cron("@daily", "Europe/Berlin")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    otp.Cron("@daily", dst="skip")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Cron("@daily").next_after(0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Cron("@daily").text = "@hourly"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    otp.Every("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Every(5, "delay")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    otp.Every(5, mode="fixed")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Every(5).next_after(moment, start=0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.At("2026-01-01")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    every: otp.Schedule = otp.Every(5)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    print(every)
 
 
 class Hiding(otp.Task):

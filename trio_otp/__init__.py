@@ -58,6 +58,9 @@ from ._core.specs import ChildOptions as ChildOptions
 from ._core.specs import ChildSpec as ChildSpec
 from ._core.trapping import ExitRequest as ExitRequest
 from ._core.trapping import trap_exit as trap_exit
+from ._cron import Cron as Cron
+from ._cron import DayRule as DayRule
+from ._cron import Dst as Dst
 from ._dynamic_supervisor import DynamicSupervisor as DynamicSupervisor
 from ._gen_server import GenServer as GenServer
 from ._gen_server import Monitor as Monitor
@@ -78,6 +81,11 @@ from ._replies import Reply as Reply
 from ._replies import Request as Request
 from ._replies import Start as Start
 from ._replies import Stop as Stop
+from ._schedules import At as At
+from ._schedules import Every as Every
+from ._schedules import EveryMode as EveryMode
+from ._schedules import Jitter as Jitter
+from ._schedules import Schedule as Schedule
 from ._supervisor import Supervisor as Supervisor
 from ._table import Table as Table
 from ._task import Task as Task
@@ -92,6 +100,8 @@ __all__ = (  # noqa: RUF022  # by subject
     "Registry", "Entry", "Keys", "Starter", "Registered", "Unregistered",
     # what they share
     "Table", "BagTable",
+    # when it is to happen
+    "Every", "Cron", "At", "Schedule", "Jitter",
     # inside a process
     "current_process", "trap_exit", "ExitRequest", "ExitProcess", "Ignore",
     # what the handlers of a GenServer are given, and what they return
@@ -108,7 +118,7 @@ __all__ = (  # noqa: RUF022  # by subject
     "MaxChildren", "AlreadyRegistered", "BadReturn", "TableGone", "BadTableFile",
     # words that options take
     "Restart", "Strategy", "AutoShutdown", "Overflow", "OnTimeout", "StreamOnTimeout",
-    "Shutdown", "Limit",
+    "Shutdown", "Limit", "EveryMode", "Dst", "DayRule",
 )  # fmt: skip
 
 for _name in __all__:  # tracebacks and documentation say trio_otp.Agent
