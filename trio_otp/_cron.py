@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 
-from . import _cron_text as text_of
+from . import _cron_text
 from ._core import options
 from ._daylight import LocalClock, OnceEach, RealTime, find_zone, to_moment
 from ._schedules import NO_JITTER, Jitter, Schedule, to_jitter
@@ -68,11 +68,11 @@ class Cron(Schedule):
     """The times that a cron expression names.
 
     Five fields: minute, hour, day-of-month, month, day-of-week; six fields have the second
-    in front. A field is `*`, a number, a range, a list, or either of the first with a step:
-    `*/15`, `5/15` (from 5 on), `9-17/2`. Months and weekdays have names; 0 and 7 are
+    in front. A field is `*`, a number or a range, each also with a step (`*/15`, `9-17/2`, and
+    `5/15`, from 5 on), or a list of those. Months and weekdays have names; 0 and 7 are
     Sunday. Ranges wrap (`22-6`, `SAT-MON`), but not those of days of the month. Days also
     take `L` (the last), `LW` (the last Monday to Friday), `MON#2` (the second Monday), `5L` (the
-    last Friday), and `?` for `*`. For a whole expression there are `@yearly`, `@annually`,
+    last Friday), and `?` for `*`. In place of an expression there are `@yearly`, `@annually`,
     `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`, `@minutely`, `@secondly`, and
     `@reboot`, which has no slots but `at_start`.
 
@@ -98,7 +98,7 @@ class Cron(Schedule):
         ImportError: The extra `[cron]` is not installed.
     """
 
-    text: str = attrs.field(converter=text_of.check)
+    text: str = attrs.field(converter=_cron_text.check)
     timezone: tzinfo | None = attrs.field(default=None, kw_only=True, converter=find_zone, eq=str)
     dst: Dst = attrs.field(default="cron", kw_only=True)
     day_rule: DayRule = attrs.field(default="or", kw_only=True)
@@ -116,7 +116,7 @@ class Cron(Schedule):
     @property
     def at_start(self) -> bool:
         """Whether it is `@reboot`: once when its scheduler starts, and no slots."""
-        return self.text.strip().lower() == text_of.REBOOT
+        return self.text.strip().lower() == _cron_text.REBOOT
 
     def next_after(self, moment: datetime) -> datetime | None:
         """Give the first slot after a moment; see `Schedule.next_after`.
@@ -140,7 +140,7 @@ class Cron(Schedule):
         _engine()
         if self.at_start:
             return None
-        text = text_of.translate(self.text)
+        text = _cron_text.translate(self.text)
         _, minute, hour, *_ = text.split()
         named = not minute.startswith("*") and not hour.startswith("*")
         kind = OnceEach if named and self.dst == "cron" else RealTime

@@ -267,10 +267,8 @@ class Every:
 
     def _ticks_until(self, moment: float, start: float) -> int:
         """Count the ticks up to a moment, which is the number of the first one after it."""
+        # The division rounds, by far less than one: begin one too low, and let the ticks decide.
         count = max(0, math.floor((moment - self.first(start)) / self.seconds))
-        # The division rounds; the ticks themselves decide.
-        while count and self._tick(count - 1, start) > moment:
-            count -= 1
         while self._tick(count, start) <= moment:
             count += 1
         return count

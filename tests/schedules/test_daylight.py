@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from helpers_schedules import at, slots, slots_from
 from trio_otp import Cron
+from trio_otp._cron import _Calendar
+from trio_otp._daylight import LocalClock, RealTime
 
 INSTANT, HOUR = datetime.resolution, timedelta(hours=1)
 BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
@@ -108,10 +110,12 @@ def test_never_shown():
     assert lost == "2026-03-29 01:00, 2027-03-28 01:00"
 
 
-def test_no_slots_any_more():
-    """A time that clocks show no more has no next slot, and the search for it ends."""
-    cron = Cron("30 0 * 10,11 */7", timezone="America/Sao_Paulo", dst="wall")
-    assert cron.next_after(at("2018-11-03 12:00")) == at("2018-11-11 02:30")
+def test_search_ends():
+    """The search for readings that are always left out is given up after fifty years, both ways."""
+    last_sundays = _Calendar("0 30 2 * 3 7L", "or")
+    slots_in_berlin = RealTime(LocalClock(ZoneInfo(BERLIN)), last_sundays)
+    assert slots_in_berlin.next_after(at("2026-01-01 00:00")) is None
+    assert slots_in_berlin.last_before(at("2080-01-01 00:00")) is None
 
 
 @pytest.mark.conforms("SCHED-029")
