@@ -91,7 +91,10 @@ class _Timeout:
 
 
 TIMEOUT: Final = _Timeout()
-"""The message that `handle_info` gets when nothing else has come for `timeout` seconds."""
+"""The message that `handle_info` gets when nothing else has come for `timeout` seconds.
+
+In a `match` write `case trio_otp.TIMEOUT:`; a bare name there would take any message.
+"""
 
 # --- what handlers return ----------------------------------------------------------------
 
