@@ -20,10 +20,10 @@ import attrs
 import trio
 
 from ._core import events, failures, options
-from ._core.errors import AlreadyRegistered, AlreadyRunning, CalledItself, NotRunning, StartFailed
+from ._core.errors import AlreadyRegistered, AlreadyRunning, CalledItself, StartFailed
 from ._core.exits import IGNORED
 from ._core.homes import unready
-from ._core.process import Process, current_process, own_process
+from ._core.process import Process, current_process, life_now, own_process
 from ._core.text import short
 from ._core.waiting import Bell, until
 
@@ -445,10 +445,7 @@ def _life_of(process: Any) -> Life:
     """Give the life that an entry is going to belong to."""
     if not isinstance(process, Process):
         raise TypeError(f"process must be a Process, got {short(process)}")
-    life: Life | None = process._life
-    if life is None or life.exit is not None:
-        raise NotRunning(f"{process!r} does not run: an entry belongs to a life", process)
-    return life
+    return life_now(process, "an entry")
 
 
 def _made(make: Callable[[], P]) -> P:

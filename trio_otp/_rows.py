@@ -19,8 +19,8 @@ import trio
 
 from . import _table_file
 from ._core import options
-from ._core.errors import BadTableFile, NotRunning, TableGone
-from ._core.process import Process
+from ._core.errors import BadTableFile, TableGone
+from ._core.process import Process, life_now
 from ._core.text import short
 
 if TYPE_CHECKING:
@@ -276,8 +276,4 @@ def _process(option: str, value: Any) -> Process:
 
 
 def _life_of(option: str, value: Any) -> Life:
-    process = _process(option, value)
-    life: Life | None = process._life
-    if life is None or life.exit is not None:
-        raise NotRunning(f"{process!r} does not run: a table belongs to a life", process)
-    return life
+    return life_now(_process(option, value), "a table")

@@ -560,6 +560,14 @@ def current_process() -> Process | None:
     return _current.get()
 
 
+def life_now(process: Process, what: str) -> Life:
+    """Give the life that something is going to belong to."""
+    life: Life | None = process._life
+    if life is None or life.exit is not None:
+        raise NotRunning(f"{process!r} does not run: {what} belongs to a life", process)
+    return life
+
+
 def own_process() -> Process | None:
     """Give the process whose own Trio task, not one that it spawned, is running."""
     process = _current.get()
