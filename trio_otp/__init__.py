@@ -26,6 +26,7 @@ from ._core.errors import StartFailed as StartFailed
 from ._core.errors import TableGone as TableGone
 from ._core.errors import TimedOut as TimedOut
 from ._core.errors import UnknownChild as UnknownChild
+from ._core.errors import UnknownJob as UnknownJob
 from ._core.events import CastDropped as CastDropped
 from ._core.events import Ended as Ended
 from ._core.events import Event as Event
@@ -65,6 +66,36 @@ from ._dynamic_supervisor import DynamicSupervisor as DynamicSupervisor
 from ._gen_server import GenServer as GenServer
 from ._gen_server import Monitor as Monitor
 from ._gen_server import Timer as Timer
+from ._job_events import ClockJumped as ClockJumped
+from ._job_events import JobAdded as JobAdded
+from ._job_events import JobDeleted as JobDeleted
+from ._job_events import JobErrored as JobErrored
+from ._job_events import JobEvent as JobEvent
+from ._job_events import JobFailed as JobFailed
+from ._job_events import JobMissed as JobMissed
+from ._job_events import JobSkipped as JobSkipped
+from ._job_events import JobStarted as JobStarted
+from ._job_events import JobStopped as JobStopped
+from ._job_events import JobUpdated as JobUpdated
+from ._job_events import MissReason as MissReason
+from ._job_events import SkipReason as SkipReason
+from ._job_events import StorageFailed as StorageFailed
+from ._job_events import SupervisorPassedOver as SupervisorPassedOver
+from ._job_places import OnAllOf as OnAllOf
+from ._job_places import OnOneOf as OnOneOf
+from ._job_places import Place as Place
+from ._job_runs import JobRun as JobRun
+from ._job_runs import Outcome as Outcome
+from ._job_runs import current_run as current_run
+from ._job_storage import JobStorage as JobStorage
+from ._job_storage import MemoryStorage as MemoryStorage
+from ._job_storage import StoredJob as StoredJob
+from ._jobs import Ack as Ack
+from ._jobs import CatchUp as CatchUp
+from ._jobs import Job as Job
+from ._jobs import JobInfo as JobInfo
+from ._jobs import JobState as JobState
+from ._jobs import Overlap as Overlap
 from ._partition_supervisor import PartitionSupervisor as PartitionSupervisor
 from ._registry import Entry as Entry
 from ._registry import Registered as Registered
@@ -81,6 +112,9 @@ from ._replies import Reply as Reply
 from ._replies import Request as Request
 from ._replies import Start as Start
 from ._replies import Stop as Stop
+from ._scheduler import OnConflict as OnConflict
+from ._scheduler import Scheduler as Scheduler
+from ._scheduler_loop import OnStorageError as OnStorageError
 from ._schedules import At as At
 from ._schedules import Every as Every
 from ._schedules import EveryMode as EveryMode
@@ -90,6 +124,8 @@ from ._supervisor import Supervisor as Supervisor
 from ._table import Table as Table
 from ._task import Task as Task
 from ._task_supervisor import TaskSupervisor as TaskSupervisor
+from ._wall_clock import SystemClock as SystemClock
+from ._wall_clock import WallClock as WallClock
 
 __all__ = (  # noqa: RUF022  # by subject
     # what runs, and how it is described
@@ -102,6 +138,10 @@ __all__ = (  # noqa: RUF022  # by subject
     "Table", "BagTable",
     # when it is to happen
     "Every", "Cron", "At", "Schedule", "Jitter",
+    "Scheduler", "Job", "JobInfo", "JobRun", "current_run", "WallClock", "SystemClock",
+    "Place", "OnOneOf", "OnAllOf", "JobStorage", "StoredJob", "MemoryStorage",
+    "JobEvent", "JobAdded", "JobUpdated", "JobDeleted", "JobStarted", "JobStopped", "JobFailed",
+    "JobSkipped", "JobMissed", "JobErrored", "SupervisorPassedOver", "StorageFailed", "ClockJumped",
     # inside a process
     "current_process", "trap_exit", "ExitRequest", "ExitProcess", "Ignore",
     # what the handlers of a GenServer are given, and what they return
@@ -115,10 +155,13 @@ __all__ = (  # noqa: RUF022  # by subject
     # what goes wrong
     "CallFailed", "NotRunning", "Exited", "TimedOut", "CalledItself", "MailboxFull",
     "AlreadyRunning", "StartFailed", "RestartsExhausted", "DuplicateChild", "UnknownChild",
+    "UnknownJob",
     "MaxChildren", "AlreadyRegistered", "BadReturn", "TableGone", "BadTableFile",
     # words that options take
     "Restart", "Strategy", "AutoShutdown", "Overflow", "OnTimeout", "StreamOnTimeout",
     "Shutdown", "Limit", "EveryMode", "Dst", "DayRule",
+    "Overlap", "CatchUp", "Ack", "JobState", "Outcome", "SkipReason", "MissReason", "OnConflict",
+    "OnStorageError",
 )  # fmt: skip
 
 for _name in __all__:  # tracebacks and documentation say trio_otp.Agent

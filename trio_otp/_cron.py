@@ -118,6 +118,11 @@ class Cron(Schedule):
         """Whether it is `@reboot`: once when its scheduler starts, and no slots."""
         return self.text.strip().lower() == _cron_text.REBOOT
 
+    @property
+    def keeps_real_time(self) -> bool:
+        """Whether its minute or hour begins with `*`, or `dst="wall"`."""
+        return isinstance(self._slots, RealTime)
+
     def next_after(self, moment: datetime) -> datetime | None:
         """Give the first slot after a moment; see `Schedule.next_after`.
 

@@ -21,7 +21,7 @@ SECOND: Final = timedelta(seconds=1)
 LONGEST_PAUSE_YEARS: Final = 50
 
 
-def find_zone(value: str | ZoneInfo | timezone | None) -> tzinfo | None:
+def find_zone(value: str | ZoneInfo | timezone | None) -> ZoneInfo | timezone | None:
     """Pass on a time zone, found by its name if need be, or `None`."""
     if value is None or isinstance(value, ZoneInfo | timezone):
         return value

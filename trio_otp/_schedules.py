@@ -99,6 +99,15 @@ class Schedule(ABC):
         """Whether it happens once when its scheduler starts, besides its slots."""
         return False
 
+    @property
+    def keeps_real_time(self) -> bool:
+        """Whether it is a beat, like "every five minutes", rather than times of day.
+
+        A scheduler whose wall clock is set back goes on with a beat at once; a time of day
+        that has been is over.
+        """
+        return False
+
     @abstractmethod
     def next_after(self, moment: datetime) -> datetime | None:
         """Give the first slot after a moment, or `None` if there is none.

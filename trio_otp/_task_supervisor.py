@@ -301,6 +301,12 @@ class TaskSupervisor(SupervisorProcess):
             raise MaxChildren(f"{self!r} holds max_children={self._max_children:g} tasks already")
         return loop
 
+    def _ask_to_end(self, task: Process) -> None:
+        """Stop one of the tasks without waiting for its end."""
+        if self._loop is not None and task in self._loop.guests and not self._loop.closing:
+            self._loop.stop_guest(task)
+            self._loop.watch_guest(task, trio.current_time() + task._grace())
+
     def _admit_item(self) -> Guests:
         return self._admission().guests
 

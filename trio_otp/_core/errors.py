@@ -98,6 +98,10 @@ class UnknownChild(LookupError):
     """The supervisor has no such child."""
 
 
+class UnknownJob(LookupError):
+    """The scheduler has no job of that name."""
+
+
 class MaxChildren(RuntimeError):
     """The supervisor holds as many children as it may."""
 

@@ -8,6 +8,7 @@ from ._cancelling import cancel_everywhere as cancel_everywhere
 from ._chaos import Blow as Blow
 from ._chaos import Kind as Kind
 from ._chaos import chaos as chaos
+from ._clock import SettableClock as SettableClock
 from ._crashing import Crashing as Crashing
 from ._crashing import InjectedCrash as InjectedCrash
 from ._crashing import crash_everywhere as crash_everywhere
@@ -23,6 +24,8 @@ __all__ = (  # noqa: RUF022  # by subject
     # breaking things on purpose
     "cancel_everywhere", "crash_everywhere", "Crashing", "InjectedCrash",
     "chaos", "Blow", "Kind",
+    # telling the time
+    "SettableClock",
     # proving that all is well
     "leaks", "seeded",
 )  # fmt: skip
