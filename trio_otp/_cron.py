@@ -146,11 +146,12 @@ class Cron(Schedule):
         if self.at_start:
             return None
         text = _cron_text.translate(self.text)
-        _, minute, hour, *_ = text.split()
+        _, minute, hour, day, month, _ = text.split()
         named = not minute.startswith("*") and not hour.startswith("*")
         kind = OnceEach if named and self.dst == "cron" else RealTime
         slots = kind(LocalClock(self.timezone or UTC), _Calendar(text, self.day_rule))
-        if slots.next_after(_SOME_MOMENT) is None:
+        any_day = day == month == "*"  # and any weekday comes, which spares a look
+        if not any_day and slots.next_after(_SOME_MOMENT) is None:
             raise ValueError(
                 f"the day-of-month, month and day-of-week of {self.text!r} never meet"
                 + (f" by the clocks of {self.timezone}" if self.timezone else "")

@@ -188,7 +188,7 @@ class Scheduler(Process):
             await self._store(
                 StoredJob(name=job.name, job=job, active=job.active, last_slot=now.wall)
             )
-            self._take_in(loop, job, track)
+            self._take_in(loop, job, track, now)
         return job.name
 
     async def update(self, name: str, /, **changes: Any) -> None:
@@ -254,7 +254,7 @@ class Scheduler(Process):
             track = loop.track(held.job, now)
             await self._settings.storage.set_state(name, True, now.wall)
             held.active = True
-            loop.enter(held, track)
+            loop.enter(held, track, now)
             loop.emit(happened.JobUpdated, held.job)
 
     async def deactivate(self, name: str, /) -> None:
@@ -374,15 +374,15 @@ class Scheduler(Process):
     async def _store(self, known: StoredJob) -> None:
         await self._settings.storage.put(known)
 
-    def _take_in(self, loop: SchedulerLoop, job: Job, track: Track) -> None:
+    def _take_in(self, loop: SchedulerLoop, job: Job, track: Track, now: Now) -> None:
         held = loop.held.get(job.name)
         if held is None:
             held = loop.hold(job, active=job.active)
             if job.active:
-                loop.enter(held, track)
+                loop.enter(held, track, now)
             loop.emit(happened.JobAdded, job)
         else:
-            loop.put(held, job, track)
+            loop.put(held, job, track, now)
             loop.emit(happened.JobUpdated, job)
         self._boot(loop, held)
 

@@ -175,6 +175,7 @@ class SchedulerLoop(Bell):
         self.stopping = False
         self.spans = count(1)
         self._numbers = count(1)
+        self._wakes_at = -math.inf  # while it sleeps or not
 
     # --- jobs ----------------------------------------------------------------------------
 
@@ -191,17 +192,18 @@ class SchedulerLoop(Bell):
         held = self.held[job.name] = HeldJob(job, next(self._numbers), active=active)
         return held
 
-    def enter(self, held: HeldJob, track: Track) -> None:
-        """Wait for the slots of a job, and let the loop know."""
+    def enter(self, held: HeldJob, track: Track, now: Now) -> None:
+        """Wait for the slots of a job, and let the loop know if it sleeps too long for that."""
         self.agenda.enter(held, track)
-        self.ring()
+        if now.tick + self.agenda.seconds_left(now) < self._wakes_at:
+            self.ring()
 
-    def put(self, held: HeldJob, job: Job, track: Track) -> None:
+    def put(self, held: HeldJob, job: Job, track: Track, now: Now) -> None:
         """Give a job another definition; what the old one has waiting is dropped."""
         held.job, held.active = job, job.active
         self.rest(held)
         if job.active:
-            self.enter(held, track)
+            self.enter(held, track, now)
 
     def rest(self, held: HeldJob) -> None:
         """Wait for the slots of a job no more, and drop what waits."""
@@ -226,7 +228,7 @@ class SchedulerLoop(Bell):
     def begin(self, held: HeldJob, now: Now, done: datetime | None) -> None:
         """Wait for the slots of a job that was remembered."""
         try:
-            self.enter(held, self.agenda.track(held.job, now, done))
+            self.enter(held, self.agenda.track(held.job, now, done), now)
         except Exception as error:
             self.fail(held, error)
 
@@ -240,9 +242,13 @@ class SchedulerLoop(Bell):
         """Start what is due, and sleep until the next; returns when asked to stop."""
         watch = ClockWatch(self.now(), self.settings.max_sleep)
         while not exiting.is_set():
-            await self._obey_clock(watch)
-            await self.start_due(self.now(), exiting.is_set)
-            await self._sleep()
+            now = self.now()
+            if jump := watch.jump(now):
+                await self._obey_clock(jump, now)
+                now = self.now()
+            await self.start_due(now, exiting.is_set)
+            if not exiting.is_set():
+                await self._sleep()
 
     async def start_due(self, now: Now, stop: Callable[[], bool]) -> list[Run]:
         """Start the runs of all jobs that are due, one after another."""
@@ -256,7 +262,10 @@ class SchedulerLoop(Bell):
                     if started:
                         # One in a batch of Trio's: those of the same batch run in any order.
                         await trio.lowlevel.checkpoint()
-                    started += self._offer(held, slot, in_line)
+                    if held.track is track:
+                        started += self._offer(held, slot, in_line)
+                    else:
+                        self.skipped(held.job, slot.at, "deleted")
         return started
 
     async def finish(self, grace: float) -> None:
@@ -287,11 +296,7 @@ class SchedulerLoop(Bell):
         for run in tuple(self.runs):
             run.process.kill()
 
-    async def _obey_clock(self, watch: ClockWatch) -> None:
-        now = self.now()
-        jump = watch.jump(now)
-        if not jump:
-            return
+    async def _obey_clock(self, jump: float, now: Now) -> None:
         if events.ANY:
             events.emit(happened.ClockJumped, self.owner, self.owner._path(), seconds=jump)
         if jump < 0:
@@ -308,7 +313,8 @@ class SchedulerLoop(Bell):
     async def _sleep(self) -> None:
         now = self.now()
         left = min(self.agenda.seconds_left(now), self.settings.max_sleep)
-        with trio.CancelScope(deadline=now.tick + left):
+        self._wakes_at = now.tick + left
+        with trio.CancelScope(deadline=self._wakes_at):
             await next_ring(self)
 
     def _miss_the_rest(self) -> None:
