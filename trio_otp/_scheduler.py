@@ -311,6 +311,16 @@ class Scheduler(Process):
         now = now if moment is None else now.moved_to(to_moment("moment", moment))
         return tuple(run.process for run in await loop.start_due(now, lambda: loop.stopping))
 
+    def check_clock(self) -> None:
+        """Look at the time of day now, and not only within `max_sleep` seconds.
+
+        For who knows that it was set, or that the machine has slept.
+
+        Raises:
+            NotRunning: It does not run.
+        """
+        self._running().ring()
+
     # --- inside ----------------------------------------------------------------------------
 
     async def _main(self, life: Life) -> None:

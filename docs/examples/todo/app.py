@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from jobs import Housekeeping
 from lists import Lists
 from reporter import Reporter
 from server import serve
@@ -30,6 +32,7 @@ def service(options: argparse.Namespace) -> Supervisor:
     lists = Lists(store)
     imports = TaskSupervisor(name="imports")
     reporter = Reporter(lists, imports, options.report_every)
+    jobs = Housekeeping(store, lists, options.timezone).scheduler()
     app = Web(store, lists, imports).app(options.host)
     return Supervisor(
         [
@@ -38,6 +41,7 @@ def service(options: argparse.Namespace) -> Supervisor:
             lists.supervisor,
             imports,
             reporter,
+            jobs,
             ChildSpec(serve, app, options.host, options.port, id="web"),
         ],
         strategy="rest_for_one",
@@ -52,6 +56,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", default=8000, type=port, help="port, 0 for a free one")
     parser.add_argument("--file", default="todo.db", help="SQLite file (%(default)s)")
     parser.add_argument("--report-every", default=60.0, type=seconds, metavar="SECONDS")
+    parser.add_argument("--timezone", default="UTC", type=zone, help="of the jobs (%(default)s)")
     return parser.parse_args(arguments)
 
 
@@ -69,6 +74,14 @@ def seconds(text: str) -> float:
     if not 0 < duration < math.inf:
         raise ValueError
     return duration
+
+
+def zone(name: str) -> ZoneInfo:
+    """Find a time zone."""
+    try:
+        return ZoneInfo(name)
+    except ZoneInfoNotFoundError as error:
+        raise ValueError from error
 
 
 children = service(options(sys.argv[1:]))

@@ -75,6 +75,11 @@ class Store:
         with self._connection() as db:
             db.execute("DELETE FROM items WHERE list = ? AND id = ?", (name, id))
 
+    def delete_done(self, name: str) -> None:
+        """Forget all items of a list that are done."""
+        with self._connection() as db:
+            db.execute("DELETE FROM items WHERE list = ? AND done", (name,))
+
     def _create(self) -> None:
         with self._connection() as db:
             db.execute(_TABLE)

@@ -58,6 +58,10 @@ class TodoList(Agent[Items]):
         """Take an item off the list, if it is on it."""
         await self._change(self._delete, id)
 
+    async def clear_done(self) -> None:
+        """Take off the list what is done."""
+        await self._change(self._clear_done)
+
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[trio.MemoryReceiveChannel[str]]:
         """Messages for a page: the list at once, then again after each change."""
@@ -101,6 +105,10 @@ class TodoList(Agent[Items]):
     async def _delete(self, items: Items, id: str) -> tuple[bool, Items]:
         await trio.to_thread.run_sync(self._store.delete, self.name, id)
         return True, self._shown({key: item for key, item in items.items() if key != id})
+
+    async def _clear_done(self, items: Items) -> tuple[bool, Items]:
+        await trio.to_thread.run_sync(self._store.delete_done, self.name)
+        return True, self._shown({id: item for id, item in items.items() if not item.done})
 
     def _shown(self, items: Items) -> Items:
         self._show(items)

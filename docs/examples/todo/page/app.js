@@ -27,6 +27,7 @@ function connect(pause = 250) {
 function receive(message) {
   if (message.items) draw(message.items, message.life);
   if (message.import) imported(message.import);
+  if (message.reminder) notice("reminder", "Due today:", message.reminder);
 }
 
 function connection(state) {
