@@ -6,6 +6,7 @@ needed any more.
 
 # ruff: noqa: F841, ARG001, RUF006
 
+import time
 from collections.abc import AsyncIterator, Awaitable
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
@@ -309,6 +310,27 @@ def schedules(moment: datetime) -> None:
     print(calendars)
 
 
+async def count(text: str, number: int) -> int:
+    return len(text) + number
+
+
+async def jobs(tree: otp.TaskSupervisor, clock: kit.SettableClock) -> None:
+    job = otp.Job("a", otp.Every(5), count, "text", 5, overlap="replace", timeout=3)
+    otp.Job(None, otp.Cron("@daily"), time.sleep, 1.5, thread=True, ack="after")
+    otp.Job("b", otp.Every(5), count, "text", 5, when=lambda text, number: len(text) > number)
+    assert_type(job.changed(where=otp.OnAllOf(tree)), otp.Job)
+    scheduler = otp.Scheduler([job], clock=clock, supervisor=tree, storage=otp.MemoryStorage())
+    async with scheduler as same:
+        assert_type(same, otp.Scheduler)
+        assert_type(await scheduler.add(job), str)
+        assert_type(scheduler.find("a"), otp.JobInfo | None)
+        assert_type(scheduler.jobs[0].next_slot, datetime | None)
+        assert_type(await scheduler.delete("a"), bool)
+        assert_type(await scheduler.run_due(), tuple[otp.Process, ...])
+        print(await (await scheduler.run_job("a")))
+    assert_type(otp.current_run(), otp.JobRun | None)
+
+
 class Fortnightly(otp.Schedule):
     def next_after(self, moment: datetime) -> datetime | None: ...
     def last_before(self, moment: datetime) -> datetime | None: ...
@@ -432,6 +454,17 @@ def wrong_schedules(moment: datetime) -> None:
     otp.At("2026-01-01")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     every: otp.Schedule = otp.Every(5)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     print(every)
+
+
+async def wrong_jobs(scheduler: otp.Scheduler) -> None:
+    every = otp.Every(5)
+    otp.Job("a", 5, count, "text", 5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    otp.Job("a", every, count, 5, "text")  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType]
+    otp.Job("a", every, time.sleep, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    otp.Job("a", every, trio.sleep, 5, overlap=True)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    otp.Job("a", every, trio.sleep, 5).overlap = "skip"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    otp.Scheduler(clock=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await scheduler.add(trio.sleep)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 class Hiding(otp.Task):

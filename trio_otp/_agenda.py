@@ -137,8 +137,8 @@ class CalendarTrack(Track):
         self.done = done
         self.plan(self._after(done))
 
-    def set_back(self, seconds: float, now: Now) -> None:
-        """Find the place again after the wall clock was set back.
+    def set_back(self, seconds: float, now: Now) -> bool:
+        """Find the place again after the wall clock was set back; say whether it is another.
 
         A schedule of real time keeps its beat. Of the others, what was done is done, unless
         the clock was so wrong before that it never was the time.
@@ -146,6 +146,8 @@ class CalendarTrack(Track):
         if seconds > CORRECTION.total_seconds() or self._repeats_within(seconds):
             self.done = now.wall
             self.plan(self._after(now.wall))
+            return True
+        return False
 
     def _repeats_within(self, seconds: float) -> bool:
         if not self.schedule.keeps_real_time or self.next is None:
@@ -263,9 +265,10 @@ class Agenda(Generic[E]):
         schedule = job.schedule
         if isinstance(schedule, Every):
             return TickTrack(job, schedule, now, self._random)
-        if done is None or done - now.wall > CORRECTION:
-            done = now.wall
-        return CalendarTrack(job, schedule, done, self._random)
+        track = CalendarTrack(job, schedule, done or now.wall, self._random)
+        if track.done > now.wall:  # set back while nobody looked
+            track.set_back((track.done - now.wall).total_seconds(), now)
+        return track
 
     def enter(self, entry: E, track: Track) -> None:
         """Wait for the next slot on a track."""
@@ -321,11 +324,12 @@ class Agenda(Generic[E]):
             return True
         return False
 
-    def set_back(self, entry: E, seconds: float, now: Now) -> None:
-        """Find the place of a job again after the wall clock was set back."""
-        if isinstance(entry.track, CalendarTrack):
-            entry.track.set_back(seconds, now)
+    def set_back(self, entry: E, seconds: float, now: Now) -> bool:
+        """Find the place of a job again after the wall clock was set back; say if it is another."""
+        moved = isinstance(entry.track, CalendarTrack) and entry.track.set_back(seconds, now)
+        if moved:
             self.wait(entry)
+        return moved
 
     def next_slot(self, entry: E, now: Now) -> datetime | None:
         """Give when a job comes next."""

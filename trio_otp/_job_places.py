@@ -40,7 +40,7 @@ class _Several(Place):
     supervisors: Candidates
 
     def __init__(self, *supervisors: TaskSupervisor) -> None:
-        self.__attrs_init__(_checked(supervisors))
+        self.__attrs_init__(_checked(supervisors))  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
 
 
 class OnOneOf(_Several):

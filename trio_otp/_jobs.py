@@ -158,7 +158,7 @@ class Job:
         _check_function(fn, args, options.flag("thread", thread))
         if when is not None:
             refuse_wrong_arguments(options.function("when", when), args)
-        self.__attrs_init__(
+        self.__attrs_init__(  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
             name=_new_name(fn) if name is None else _given_name(name),
             schedule=_checked_schedule(schedule),
             fn=fn,

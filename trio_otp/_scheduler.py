@@ -96,7 +96,6 @@ class Scheduler(Process):
         "_config",
         "_grace_of_runs",
         "_loop",
-        "_manual",
         "_on_conflict",
         "_place",
         "_settings",
@@ -131,7 +130,6 @@ class Scheduler(Process):
         self._place = None if supervisor is None else to_place("supervisor", supervisor)
         self._on_conflict = options.one_of("on_conflict", on_conflict, ON_CONFLICTS)
         self._grace_of_runs = options.limit("grace", grace)
-        self._manual = options.flag("manual", manual)
         self._booted: set[str] = set()
         self._settings = Settings(
             clock=SystemClock() if clock is None else checked_clock(clock),
@@ -141,6 +139,7 @@ class Scheduler(Process):
                 "on_storage_error", on_storage_error, ON_STORAGE_ERRORS
             ),
             max_concurrency=options.count_or_none("max_concurrency", max_concurrency, least=1),
+            manual=options.flag("manual", manual),
             max_sleep=options.positive("max_sleep", options.limit("max_sleep", max_sleep)),
         )
 
@@ -168,6 +167,7 @@ class Scheduler(Process):
 
     # --- changing --------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def add(self, job: Job, /) -> str:
         """Have a job from now on, in the place of one that has its name, and give the name.
 
@@ -208,8 +208,10 @@ class Scheduler(Process):
         """
         if "name" in changes:
             raise TypeError("name cannot be changed: delete the job, and add another")
-        await self.add(self._known(name).job.changed(**changes))
+        held = self._known(name)
+        await self.add(held.job.changed(**{"active": held.active} | changes))
 
+    @trio.lowlevel.enable_ki_protection
     async def delete(self, name: str, /) -> bool:
         """Have a job no more, and say whether there was one; `delete_job/1`.
 
@@ -228,6 +230,7 @@ class Scheduler(Process):
             self._forget(loop, name)
         return True
 
+    @trio.lowlevel.enable_ki_protection
     async def delete_all(self) -> None:
         """Have no job any more; `delete_all_jobs/0`. Errors and cancellation as in `delete`."""
         async with self._changing:
@@ -236,6 +239,7 @@ class Scheduler(Process):
             for name in tuple(loop.held):
                 self._forget(loop, name)
 
+    @trio.lowlevel.enable_ki_protection
     async def activate(self, name: str, /) -> None:
         """Have a job run again, from its next slot after now on; `activate_job/1`.
 
@@ -253,10 +257,11 @@ class Scheduler(Process):
                 return
             track = loop.track(held.job, now)
             await self._settings.storage.set_state(name, True, now.wall)
-            held.active = True
+            held.counted = now.wall
             loop.enter(held, track, now)
             loop.emit(happened.JobUpdated, held.job)
 
+    @trio.lowlevel.enable_ki_protection
     async def deactivate(self, name: str, /) -> None:
         """Have a job not run until it is activated; `deactivate_job/1`.
 
@@ -268,12 +273,12 @@ class Scheduler(Process):
             if not held.active:
                 return
             await self._settings.storage.set_state(name, False, now.wall)
-            held.active = False
-            loop.rest(held)
+            loop.rest(held, now)
             loop.emit(happened.JobUpdated, held.job)
 
     # --- running ---------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def run_job(self, name: str, /) -> Task[Any]:
         """Run a job now, once, and give the task, to be awaited or not; `run_job/1`.
 
@@ -290,6 +295,7 @@ class Scheduler(Process):
         await trio.lowlevel.checkpoint()
         return self._open().run_now(self._known(name))
 
+    @trio.lowlevel.enable_ki_protection
     async def run_due(self, moment: datetime | None = None, /) -> tuple[Process, ...]:
         """Start what is due at a moment, and give the processes; for tests, with `manual=True`.
 
@@ -304,7 +310,7 @@ class Scheduler(Process):
             RuntimeError: The scheduler is not manual.
             NotRunning: It does not run, or is stopping.
         """
-        if not self._manual:
+        if not self._settings.manual:
             raise RuntimeError(f"{self!r} runs its jobs itself: run_due needs manual=True")
         await trio.lowlevel.checkpoint()
         loop, now = self._open(), self._now()
@@ -323,6 +329,7 @@ class Scheduler(Process):
 
     # --- inside ----------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def _main(self, life: Life) -> None:
         with trap_exit() as exiting:
             async with self._home_of_runs() as place:
@@ -349,7 +356,7 @@ class Scheduler(Process):
         self._become_ready(life)
         for held in tuple(loop.held.values()):
             self._boot(loop, held)
-        await (exiting.wait() if self._manual else loop.run(exiting))
+        await (exiting.wait() if self._settings.manual else loop.run(exiting))
         await loop.finish(self._grace_of_runs)
 
     async def _load(self, loop: SchedulerLoop) -> None:
@@ -387,7 +394,7 @@ class Scheduler(Process):
     def _take_in(self, loop: SchedulerLoop, job: Job, track: Track, now: Now) -> None:
         held = loop.held.get(job.name)
         if held is None:
-            held = loop.hold(job, active=job.active)
+            held = loop.hold(job, active=job.active, counted=now.wall)
             if job.active:
                 loop.enter(held, track, now)
             loop.emit(happened.JobAdded, job)
@@ -452,9 +459,10 @@ class Scheduler(Process):
 
 
 def _recall(loop: SchedulerLoop, job: Job, known: StoredJob, now: Now) -> None:
-    held = loop.hold(job, active=job.active if known.active is None else known.active)
-    if held.active:
-        loop.begin(held, now, known.last_slot)
+    active = job.active if known.active is None else known.active
+    held = loop.hold(job, active=active, counted=known.last_slot or now.wall)
+    if active:
+        loop.begin(held, now)
 
 
 def _zone(value: Any) -> ZoneInfo | timezone | None:

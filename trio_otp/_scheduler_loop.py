@@ -63,6 +63,7 @@ class Settings:
     on_storage_error: OnStorageError
     max_concurrency: float
     max_sleep: float
+    manual: bool
     attempts: dict[str, tuple[datetime, int]] = attrs.field(factory=dict)
     """The slot that a job began last and did not end, and how often it began."""
 
@@ -70,13 +71,14 @@ class Settings:
 class HeldJob(Entry, Bell):
     """A job of a running scheduler; rings when one of its runs ends."""
 
-    def __init__(self, job: Job, number: int, *, active: bool) -> None:
+    def __init__(self, job: Job, number: int, *, active: bool, counted: datetime) -> None:
         super().__init__(job, number, active=active)
         self._sleepers = None
         self.runs: dict[Run, None] = {}
         self.last_slot: datetime | None = None
         self.last_outcome: Outcome | None = None
         self.finished: datetime | None = None  # the newest slot whose run has ended
+        self.counted = counted  # storage knows that slots up to here are done with
 
     def info(self, next_slot: datetime | None) -> JobInfo:
         """Give a snapshot."""
@@ -187,28 +189,30 @@ class SchedulerLoop(Bell):
         """Begin with the schedule of a job; raises what the schedule does."""
         return self.agenda.track(job, now)
 
-    def hold(self, job: Job, *, active: bool) -> HeldJob:
-        """Record a new job."""
-        held = self.held[job.name] = HeldJob(job, next(self._numbers), active=active)
+    def hold(self, job: Job, *, active: bool, counted: datetime) -> HeldJob:
+        """Record a new job, whose slots up to a moment are done with."""
+        held = HeldJob(job, next(self._numbers), active=active, counted=counted)
+        self.held[job.name] = held
         return held
 
     def enter(self, held: HeldJob, track: Track, now: Now) -> None:
         """Wait for the slots of a job, and let the loop know if it sleeps too long for that."""
         self.agenda.enter(held, track)
+        held.active = True
         if now.tick + self.agenda.seconds_left(now) < self._wakes_at:
             self.ring()
 
     def put(self, held: HeldJob, job: Job, track: Track, now: Now) -> None:
         """Give a job another definition; what the old one has waiting is dropped."""
-        held.job, held.active = job, job.active
-        self.rest(held)
+        held.job = job
+        self.rest(held, now)
         if job.active:
             self.enter(held, track, now)
 
-    def rest(self, held: HeldJob) -> None:
+    def rest(self, held: HeldJob, now: Now) -> None:
         """Wait for the slots of a job no more, and drop what waits."""
         self.agenda.leave(held)
-        held.error = None
+        held.active, held.error, held.counted = False, None, now.wall
         for run in tuple(held.runs):
             if run.about is None:
                 run.end("deleted")
@@ -216,7 +220,7 @@ class SchedulerLoop(Bell):
     def drop(self, held: HeldJob) -> None:
         """Forget a job; a run that has begun goes on."""
         del self.held[held.job.name]
-        self.rest(held)
+        self.rest(held, self.now())
 
     def fail(self, held: HeldJob, error: Exception) -> None:
         """Give up a job whose schedule failed."""
@@ -225,10 +229,10 @@ class SchedulerLoop(Bell):
         reports.lost(error, f"the schedule of job {short(held.job.name)} has failed; it rests")
         self.emit(happened.JobErrored, held.job, error=error)
 
-    def begin(self, held: HeldJob, now: Now, done: datetime | None) -> None:
+    def begin(self, held: HeldJob, now: Now) -> None:
         """Wait for the slots of a job that was remembered."""
         try:
-            self.enter(held, self.agenda.track(held.job, now, done), now)
+            self.enter(held, self.agenda.track(held.job, now, held.counted), now)
         except Exception as error:
             self.fail(held, error)
 
@@ -306,7 +310,8 @@ class SchedulerLoop(Bell):
 
     def _set_back(self, held: HeldJob, seconds: float, now: Now) -> None:
         try:
-            self.agenda.set_back(held, seconds, now)
+            if self.agenda.set_back(held, seconds, now):
+                held.counted = now.wall
         except Exception as error:
             self.fail(held, error)
 
@@ -319,7 +324,7 @@ class SchedulerLoop(Bell):
 
     def _miss_the_rest(self) -> None:
         now = self.now()
-        for held in self.agenda.take_due(now):
+        for held in self.agenda.take_due(now) if not self.settings.manual else ():
             try:
                 due = self.agenda.take_slots(held, now)
             except Exception as error:
@@ -521,12 +526,16 @@ class SchedulerLoop(Bell):
             await self._count(run, newest)
 
     async def _count(self, run: Run, slot: datetime) -> bool:
+        """Have storage count slots as done; say whether they are."""
+        if slot <= run.held.counted:  # or the job was changed meanwhile, and began anew
+            return True
         try:
             await self.settings.storage.set_last_slot(run.job.name, slot)
         except Exception as error:
             reports.lost(error, f"storage failed to count a slot of job {short(run.job.name)}")
             self.emit(happened.StorageFailed, run.job, error=error)
             return False
+        run.held.counted = max(slot, run.held.counted)
         return True
 
     # --- telling -----------------------------------------------------------------------------
