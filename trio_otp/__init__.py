@@ -112,9 +112,9 @@ from ._replies import Reply as Reply
 from ._replies import Request as Request
 from ._replies import Start as Start
 from ._replies import Stop as Stop
+from ._runner import OnStorageError as OnStorageError
 from ._scheduler import OnConflict as OnConflict
 from ._scheduler import Scheduler as Scheduler
-from ._scheduler_loop import OnStorageError as OnStorageError
 from ._schedules import At as At
 from ._schedules import Every as Every
 from ._schedules import EveryMode as EveryMode

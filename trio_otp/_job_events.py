@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
 
+from ._core import events
 from ._core.events import Event
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ._core.process import Process
     from ._job_runs import JobRun, Outcome
+    from ._jobs import Job
     from ._task_supervisor import TaskSupervisor
 
 SkipReason: TypeAlias = Literal[
@@ -158,3 +161,9 @@ class ClockJumped(Event):
     """
 
     seconds: float
+
+
+def tell(scheduler: Process, kind: type[JobEvent], job: Job, **about: Any) -> None:
+    """Tell of something about a job, if anybody listens."""
+    if events.ANY:
+        events.emit(kind, scheduler, scheduler._path(), job=job.name, **about)

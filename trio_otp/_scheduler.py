@@ -23,7 +23,8 @@ from ._daylight import find_zone, to_moment
 from ._job_places import On, to_place
 from ._job_storage import MemoryStorage, StoredJob, checked_storage
 from ._jobs import Job
-from ._scheduler_loop import SchedulerLoop, Settings
+from ._runner import Settings
+from ._scheduler_loop import SchedulerLoop
 from ._schedules import Schedule
 from ._task_supervisor import TaskSupervisor
 from ._wall_clock import Now, SystemClock, checked_clock
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
     from ._core.life import Life
     from ._core.options import Limit
     from ._core.trapping import ExitRequest
+    from ._held_jobs import HeldJob
     from ._job_places import Place
     from ._job_storage import JobStorage
     from ._jobs import JobInfo
-    from ._scheduler_loop import HeldJob, OnStorageError
+    from ._runner import OnStorageError
     from ._task import Task
     from ._wall_clock import WallClock
 
@@ -259,7 +261,7 @@ class Scheduler(Process):
             await self._settings.storage.set_state(name, True, now.wall)
             held.counted = now.wall
             loop.enter(held, track, now)
-            loop.emit(happened.JobUpdated, held.job)
+            loop.tell(happened.JobUpdated, held.job)
 
     @trio.lowlevel.enable_ki_protection
     async def deactivate(self, name: str, /) -> None:
@@ -274,7 +276,7 @@ class Scheduler(Process):
                 return
             await self._settings.storage.set_state(name, False, now.wall)
             loop.rest(held, now)
-            loop.emit(happened.JobUpdated, held.job)
+            loop.tell(happened.JobUpdated, held.job)
 
     # --- running ---------------------------------------------------------------------------
 
@@ -337,7 +339,8 @@ class Scheduler(Process):
                 try:
                     await self._live(loop, life, exiting)
                 finally:
-                    loop.end_all()
+                    loop.stopping = True
+                    loop.runner.end_all()
 
     @asynccontextmanager
     async def _home_of_runs(self) -> AsyncGenerator[Place]:
@@ -397,10 +400,10 @@ class Scheduler(Process):
             held = loop.hold(job, active=job.active, counted=now.wall)
             if job.active:
                 loop.enter(held, track, now)
-            loop.emit(happened.JobAdded, job)
+            loop.tell(happened.JobAdded, job)
         else:
             loop.put(held, job, track, now)
-            loop.emit(happened.JobUpdated, job)
+            loop.tell(happened.JobUpdated, job)
         self._boot(loop, held)
 
     def _boot(self, loop: SchedulerLoop, held: HeldJob) -> None:
@@ -415,7 +418,7 @@ class Scheduler(Process):
         held = loop.held[name]
         self._booted.discard(name)
         loop.drop(held)
-        loop.emit(happened.JobDeleted, held.job)
+        loop.tell(happened.JobDeleted, held.job)
 
     def _running(self) -> SchedulerLoop:
         if self._loop is None:
@@ -444,13 +447,13 @@ class Scheduler(Process):
 
     def _ask_in_turn(self, life: Any) -> None:
         if self._loop is not None:
-            self._loop.asked_to_stop_by(current_process())
+            self._loop.runner.asked_to_stop_by(current_process())
         super()._ask_in_turn(life)
 
     def _kill(self, life: Any) -> None:
         super()._kill(life)
         if self._loop is not None:
-            self._loop.kill()
+            self._loop.runner.kill_all()
 
     def _settle(self, life: Any, exit: Exit, result: Any) -> None:
         self._loop = None

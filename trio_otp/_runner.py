@@ -1,0 +1,329 @@
+"""Starting the runs of jobs, and what becomes of each.
+
+Rules of this file:
+  1. Nothing here waits for a run, nor for storage; whatever a run waits for, it waits for in
+     its own task.
+  2. A run is recorded in the step in which its task is spawned, and forgotten in the step in
+     which that ends, however it does.
+  3. Tables are made right first, then events are emitted: a subscriber may call back.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+import attrs
+import trio
+
+from . import _job_events as happened
+from ._agenda import Slot
+from ._core import reports
+from ._core.errors import AlreadyRunning, MaxChildren, NotRunning
+from ._core.job import coroutine_of
+from ._core.process import unprotected
+from ._core.text import short
+from ._core.waiting import Bell, until
+from ._held_jobs import Run
+from ._job_gate import Gate
+from ._job_runs import JobRun, enter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from random import Random
+
+    from ._core.exits import Exit
+    from ._core.process import Process
+    from ._held_jobs import HeldJob
+    from ._job_places import Candidates, Place
+    from ._job_storage import JobStorage
+    from ._jobs import Job
+    from ._task import Task
+    from ._task_supervisor import TaskSupervisor
+    from ._wall_clock import WallClock
+
+OnStorageError: TypeAlias = Literal["run", "skip"]
+"""What becomes of a run whose slot the storage could not count as done."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What a scheduler was told once and for all, and what its lives share."""
+
+    clock: WallClock
+    random: Random
+    storage: JobStorage
+    on_storage_error: OnStorageError
+    max_concurrency: float
+    max_sleep: float
+    manual: bool
+    attempts: dict[str, tuple[datetime, int]] = attrs.field(factory=dict)
+    """The slot that a job began last and did not end, and how often it began."""
+
+
+class Runner(Bell):
+    """The runs of one life of a scheduler; rings when one has ended."""
+
+    def __init__(
+        self, owner: Process, settings: Settings, place: Place, over: Callable[[Run], None]
+    ) -> None:
+        self._sleepers = None
+        self._settings = settings
+        self._place = place
+        self._over = over  # hears of each run that has ended, before its event is told
+        self._tell = partial(happened.tell, owner)
+        self._runs: dict[Run, None] = {}
+        self._gate = Gate(settings.max_concurrency)
+        self._spans = count(1)
+
+    # --- starting --------------------------------------------------------------------------
+
+    def offer(self, held: HeldJob, slot: Slot, *, in_line: bool = False) -> list[Run]:
+        """Start the runs that a slot brings, if the job lets it, or have them queue."""
+        if not in_line and self._overlaps(held, slot):
+            return []
+        return self._start_all(held, slot, in_line=in_line, manual=False)
+
+    def run_now(self, held: HeldJob, wall: datetime) -> Task[Any]:
+        """Start a run that no slot asks for."""
+        name, slot = short(held.job.name), Slot.at_once(wall)
+        if self._overlaps(held, slot):
+            raise AlreadyRunning(f"job {name} is running, and skips what overlaps")
+        runs = self._start_all(held, slot, in_line=False, manual=True)
+        if not runs:
+            raise NotRunning(f"job {name} has no supervisor that can take a run")
+        return cast("Task[Any]", runs[0].process)  # as all manual ones
+
+    def _overlaps(self, held: HeldJob, slot: Slot) -> bool:
+        """Say whether there is to be no run since one goes on."""
+        if not held.runs or held.job.overlap != "skip":
+            return False
+        self._tell(happened.JobSkipped, held.job, slot=slot.at, reason="running")
+        return True
+
+    def _start_all(self, held: HeldJob, slot: Slot, *, in_line: bool, manual: bool) -> list[Run]:
+        in_line = self._replace(held, in_line)
+        place = held.job.where or self._place
+        runs: list[Run] = []
+        for able in place.choose(self._settings.random):
+            run = Run(held, slot, span=next(self._spans), in_line=in_line, manual=manual)
+            if self._start(run, able):
+                runs.append(run)
+        if not runs:
+            self._tell(happened.JobSkipped, held.job, slot=slot.at, reason="no_supervisor")
+        return runs
+
+    def _replace(self, held: HeldJob, in_line: bool) -> bool:
+        """End what the job runs, if that is to be; say if the next is to wait for that."""
+        if not in_line and held.job.overlap == "replace":
+            for run in tuple(held.runs):
+                run.end("replaced")
+        return in_line or held.job.overlap == "replace"
+
+    def _start(self, run: Run, candidates: Candidates) -> bool:
+        for supervisor in candidates:
+            try:
+                self._launch(run, supervisor)
+            except (NotRunning, MaxChildren):
+                self._tell(happened.SupervisorPassedOver, run.job, supervisor=supervisor)
+            else:
+                return True
+        return False
+
+    @trio.lowlevel.enable_ki_protection
+    def _launch(self, run: Run, supervisor: TaskSupervisor) -> None:
+        start = supervisor.async_nolink if run.manual else supervisor.start_child
+        process = start(self._live, run, name=run.job.name, shutdown=run.job.shutdown)
+        run.process, run.supervisor = process, supervisor
+        self._runs[run] = run.held.runs[run] = None
+        process._life.call_at_end(partial(self._ended, run))
+
+    # --- ending, from outside ---------------------------------------------------------------
+
+    async def wait(self, grace: float) -> None:
+        """Wait for the end of all runs, so many seconds at most, but not for who waits for us."""
+        with trio.move_on_after(grace):
+            await until(lambda: all(run.asked_stop for run in self._runs), self)
+
+    async def end(self) -> None:
+        """End all runs, and wait until they have ended."""
+        self.end_all()
+        await until(lambda: not self._runs, self)
+
+    def end_all(self) -> None:
+        """Ask all runs to end."""
+        for run in tuple(self._runs):
+            run.end("stopping")
+
+    def end_waiting(self) -> None:
+        """Drop all runs that have not begun."""
+        for run in tuple(self._runs):
+            if run.about is None:
+                run.end("stopping")
+
+    def kill_all(self) -> None:
+        """Cancel all runs at once."""
+        for run in tuple(self._runs):
+            run.process.kill()
+
+    def asked_to_stop_by(self, process: Process | None) -> None:
+        """Hear who asks the scheduler to end: a run that does has no grace, since it waits."""
+        for run in self._runs:
+            run.asked_stop |= run.process is process
+
+    # --- one run, in its own task ----------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def _live(self, run: Run) -> object:
+        if run.in_line:
+            await until(lambda: next(iter(run.held.runs)) is run, run.held)
+        if not await self._may_begin(run):
+            return None
+        await self._gate.enter((run.slot.scheduled, run.span))
+        run.inside = True
+        if not await self._counted(run) or run.why is not None:
+            run.why = run.why or "storage"
+            return None
+        self._begin(run)
+        try:
+            run.result = await self._work(run)
+        except Exception:
+            await self._count_done(run)
+            raise
+        await self._count_done(run)
+        return run.result
+
+    async def _may_begin(self, run: Run) -> bool:
+        """Ask the guard of a job."""
+        if run.job.when is None or run.manual:
+            return True
+        try:
+            answer = await unprotected(_answer(run.job.when, run.job.args))
+        except Exception as error:
+            reports.lost(error, f"the guard of job {short(run.job.name)} has failed")
+            self._tell(happened.JobErrored, run.job, error=error)
+            answer = False
+        if not answer:
+            run.why = run.why or "when"
+        return bool(answer)
+
+    def _begin(self, run: Run) -> None:
+        run.begun = trio.current_time()
+        run.about = JobRun(
+            job=run.job.name,
+            span=run.span,
+            slot=run.slot.at,
+            scheduled=run.slot.scheduled,
+            lateness=run.begun - run.due_at,
+            attempt=self._attempt(run),
+            manual=run.manual,
+        )
+        run.held.last_slot = run.slot.at
+        enter(run.about)
+        self._tell(happened.JobStarted, run.job, run=run.about)
+
+    async def _work(self, run: Run) -> object:
+        if run.job.timeout == math.inf:
+            return await unprotected(_called(run.job))
+        with trio.CancelScope(deadline=run.begun + run.job.timeout):
+            return await unprotected(_called(run.job))
+        run.timed_out = True
+        return None
+
+    # --- its end -----------------------------------------------------------------------------
+
+    def _ended(self, run: Run, process: Process) -> None:
+        """Settle a run whose task has ended."""
+        assert process.last_exit is not None
+        del self._runs[run], run.held.runs[run]
+        if run.inside:
+            self._gate.leave()
+        self._over(run)
+        if run.about is None:
+            self._tell_of_none(run)
+        else:
+            self._tell_end(run, run.about, process.last_exit)
+        run.held.ring()
+        self.ring()
+
+    def _tell_of_none(self, run: Run) -> None:
+        """Tell of a run that never began."""
+        slot = run.slot.at
+        if run.why == "stopping":
+            self._tell(happened.JobMissed, run.job, slots=(slot,), more=False, reason="stopping")
+        else:
+            self._tell(happened.JobSkipped, run.job, slot=slot, reason=run.why or "cancelled")
+
+    def _tell_end(self, run: Run, about: JobRun, exit: Exit) -> None:
+        outcome = run.held.last_outcome = run.outcome(exit)
+        if outcome not in ("cancelled", "replaced"):
+            self._settings.attempts.pop(about.job, None)
+        told: dict[str, Any] = {"run": about, "duration": trio.current_time() - run.begun}
+        if exit.error is not None:
+            self._tell(happened.JobFailed, run.job, error=exit.error, **told)
+        else:
+            self._tell(happened.JobStopped, run.job, outcome=outcome, result=run.result, **told)
+
+    def _attempt(self, run: Run) -> int:
+        """Count how often a slot has begun, as far as this handle knows."""
+        if run.manual:
+            return 1
+        slot, number = self._settings.attempts.get(run.job.name, (None, 0))
+        number = number + 1 if slot == run.slot.at else 1
+        self._settings.attempts[run.job.name] = (run.slot.at, number)
+        return number
+
+    # --- storage -----------------------------------------------------------------------------
+
+    async def _counted(self, run: Run) -> bool:
+        """Count a slot as done before its run, if it is so wanted; say if that may begin."""
+        if run.job.ack == "after" or not run.counts:
+            return True
+        return await self._count(run, run.slot.at) or self._settings.on_storage_error == "run"
+
+    async def _count_done(self, run: Run) -> None:
+        """Count slots as done up to the newest that has ended, unless an older one goes on."""
+        held, slot = run.held, run.slot.at
+        if run.job.ack == "before" or not run.counts:
+            return
+        held.finished = newest = max(slot, held.finished or slot)
+        others = (other for other in held.runs if other is not run and other.counts)
+        if all(other.slot.at > newest for other in others):
+            await self._count(run, newest)
+
+    async def _count(self, run: Run, slot: datetime) -> bool:
+        """Have storage count slots as done; say whether they are."""
+        if slot <= run.held.counted:  # or the job was changed meanwhile, and began anew
+            return True
+        try:
+            await self._settings.storage.set_last_slot(run.job.name, slot)
+        except Exception as error:
+            reports.lost(error, f"storage failed to count a slot of job {short(run.job.name)}")
+            self._tell(happened.StorageFailed, run.job, error=error)
+            return False
+        run.held.counted = max(slot, run.held.counted)
+        return True
+
+
+async def _answer(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    answer = fn(*args)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+async def _called(job: Job) -> object:
+    """Call the function of a job; one that exits fails by that, and ends nobody else."""
+    try:
+        if job.thread:
+            return await trio.to_thread.run_sync(job.fn, *job.args)
+        return await coroutine_of(job.fn, job.args)
+    except SystemExit as error:
+        raise RuntimeError(f"job {short(job.name)} raised {error!r}") from error
+    except BaseExceptionGroup as group:
+        exits, rest = group.split(SystemExit)
+        if exits is None or (rest is not None and rest.subgroup(KeyboardInterrupt) is not None):
+            raise
+        raise RuntimeError(f"job {short(job.name)} raised SystemExit in a group") from group
