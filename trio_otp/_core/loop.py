@@ -688,6 +688,7 @@ class Loop(Home):
 
     def start_now(self, child: Child) -> None:
         """Take a child in and run it, in the step and the context of whoever asks."""
+        self.check_run()
         self.admit(child)
         self._start(child)
         child.context = copy_context()
