@@ -232,6 +232,8 @@ class Block(LinkedHome):
             if error is not None:
                 reports.lost(error, f"leaving its block was broken off by {short(raised)}")
             error = broken = raised
+            if self._process._life.asked:
+                self._process.kill()  # nobody waits any more for a stop in order
         finally:
             # Whatever happened above, nothing may keep our nursery from ending.
             self._process._life.scope.cancel(reason="block left")
