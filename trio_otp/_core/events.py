@@ -137,9 +137,9 @@ def subscribe(handler: Handler) -> Subscription:
     """Have `handler(event)` called at once for every event, in the order they happen.
 
     Called inside a Trio run, it hears that run only, and is closed after its end; outside, it
-    hears every run. The handler
-    runs in the middle of the library's work: it must be quick and cannot wait. One that
-    raises is logged and dropped. The counterpart of `:telemetry.attach/4`.
+    hears every run. The handler runs in the middle of the library's work: it must be quick
+    and cannot wait. One that raises is logged and dropped. The counterpart of
+    `:telemetry.attach/4`.
 
     Raises:
         TypeError: `handler` cannot be called.
