@@ -9,7 +9,7 @@ import trio
 
 from trio_otp import Agent, MailboxFull
 
-from .ledger import FAILURES, Account, Tally, Ticket, WantedCrash
+from .ledger import FAILURES, Account, Broken, Tally, Ticket, WantedCrash
 from .servers import do, is_gone, slow
 from .storm import PULSE, popular
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CUSTOMERS: Final = 50
 LONGEST_PAUSE: Final = 16  # pulses between two errands
+PATIENCE_SECONDS: Final = 60  # after which a call without a limit is taken for forgotten
 LONGEST: Final = 16  # pulses that a slow request takes
 CRASHING: Final = 0.1  # the share of requests that crash their server
 
@@ -51,6 +52,9 @@ class Customers:
                 nursery.start_soon(self._customer)
             yield
             self._over = True
+            nursery.cancel_scope.deadline = trio.current_time() + PATIENCE_SECONDS
+        if nursery.cancel_scope.cancelled_caught:
+            raise Broken("somebody waits for an answer, and nobody is going to give it")
 
     async def _customer(self) -> None:
         while not self._over:

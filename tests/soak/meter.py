@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import sys
 from collections import Counter
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ class Reading:
 def read() -> Reading:
     """Read the meter."""
     pages = int(STATM.read_text().split()[1]) if STATM.exists() else 0
-    return Reading(sys.getallocatedblocks(), pages * 4096 / 2**20)
+    return Reading(sys.getallocatedblocks(), pages * mmap.PAGESIZE / 2**20)
 
 
 def growth(readings: Sequence[Reading]) -> Reading:
