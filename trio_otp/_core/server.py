@@ -413,20 +413,18 @@ class Server(Process):
         life = self._life
         if life is not None and life.idle and not life.queue:
             life.check_run()
+            del life  # since Python 3.12 a crash knows this frame, and its life keeps the crash
             await trio.lowlevel.checkpoint_if_cancelled()  # which does not yield
-            return await self._call_at_once(life, step, fn, args, limit)
+            return await self._call_at_once(step, fn, args, limit)
         return await self._call_in_turn(step, fn, args, limit)
 
     @trio.lowlevel.enable_ki_protection
     async def _call_at_once(  # noqa: PLR0915  # the hot path: calls cost
-        self,
-        life: ServerLife,
-        step: Step,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        limit: float,
+        self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...], limit: float
     ) -> Any:
         """Run a function of an idle server in its caller; see rule 3."""
+        life = self._life
+        assert life is not None  # or it would not be idle
         life.idle = False  # what it casts to the server must queue
         request = life.taken = Call(life, step, fn, args, "taken") if self._may_defer else None
         crash: BaseException | None = None
