@@ -714,3 +714,25 @@ async def test_crash_of_a_big_agent(caplog):
 async def _until_restarted(agent):
     while agent.last_exit is None or agent.status != "running":
         await trio.lowlevel.checkpoint()
+
+
+async def test_crash_of_an_earlier_life_is_freed(autojump_clock, caplog):
+    """An agent keeps its last crash; the one before is freed at once, without the collector."""
+    caplog.set_level(logging.CRITICAL, "trio_otp")  # a report keeps the error
+    crashes = []
+
+    def fail(_):
+        crashes.append(weakref.ref(error := Oops()))
+        raise error
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with Supervisor([agent := Agent(dict)]):
+            for _ in range(3):
+                with suppress(Exited):
+                    await agent.get(fail)
+                await trio.sleep(1)
+            assert [crash() is None for crash in crashes] == [True, True, False]
+    finally:
+        gc.enable()

@@ -2,6 +2,7 @@
 
 import pytest
 
+import conformance
 from conformance import Carrier, Ledger, problems, read_families, render
 
 TABLE = {
@@ -80,6 +81,24 @@ def test_reasons_do_not_replace_tests():
     tests = {id: [WORKS] for id in ALL_TASKS if id != "TASK-003"}
     (complaint,) = problems(ledger(tests, no_counterpart={"TASK-003": "no nodes"}))
     assert complaint == "Ours: 75.0 % tested, 80 % are needed"
+
+
+@pytest.mark.parametrize("arguments", [["--chekc"], ["--check", "--check"], ["page.md"]])
+def test_unknown_arguments(monkeypatch, capsys, arguments):
+    """What it does not know it refuses, says what there is, and leaves the page as it was."""
+    monkeypatch.setattr(conformance, "read_ledger", None)  # neither reads nor writes
+    assert conformance.main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"unknown arguments: {' '.join(arguments)}\n")
+    assert "python docs/conformance.py --check" in errors
+
+
+def test_lessons_are_required():
+    """A public bug report without test or reason is a complaint, and so is a fault of a peer."""
+    families = {family.name: family for family in read_families(conformance.families())}
+    for lessons in (families["CASE"], families["PEER"]):
+        missing, *_ = problems(Ledger([lessons], {}, {}, {}))
+        assert missing.startswith(f"{len(lessons.ids)} of {lessons.title} without test or reason")
 
 
 def test_page():

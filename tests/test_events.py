@@ -365,6 +365,23 @@ def test_subscription_left_by_a_finished_run():
     assert heard == []
 
 
+def test_subscription_left_by_a_finished_run_costs_nothing():
+    """A later run closes what a finished one left open, and then makes no events for nobody."""
+    left, made = [], []
+
+    async def first():
+        left.append(subscribe(made.append))
+
+    async def second():
+        async with Task(later, 0):
+            made.append(len(events.ANY))
+
+    trio.run(first)
+    assert left == events.ANY
+    trio.run(second)
+    assert made == [0]
+
+
 @pytest.mark.parametrize("handler", [None, 1, "x"])
 def test_wrong_handler(handler):
     """What cannot be called is refused at once."""

@@ -94,7 +94,7 @@ async def test_who_has_left_does_not_count(autojump_clock, nursery):
 
 
 @pytest.mark.conforms("REVIEW-14")
-@pytest.mark.parametrize("how", ["cast", "call", "stop", "kill"])
+@pytest.mark.parametrize("how", ["cast", "get", "stop", "wait", "kill"])
 async def test_other_threads(autojump_clock, how):
     """Another thread is refused with the remedy, and the agent is as good as before."""
     async with Supervisor([agent := Agent(tuple)]):
@@ -108,7 +108,7 @@ async def test_other_threads(autojump_clock, how):
                 elif how == "kill":
                     agent.kill()
                 else:
-                    trio.run(agent.get if how == "call" else agent.stop)
+                    trio.run(getattr(agent, how))
             except RuntimeError as error:
                 errors.append(str(error))
 

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.real
 class Program:
     """A running program whose lines can be waited for."""
 
-    def __init__(self, how, state):
+    def __init__(self, *arguments):
         self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), how, state],
+            [sys.executable, str(PROGRAM), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -25,8 +25,8 @@ class Program:
         )
         self.lines = []
 
-    def wait_for(self, line):
-        while not self.lines or self.lines[-1] != line:
+    def wait_for(self, *wanted):
+        while not {*wanted} <= {*self.lines}:
             read = self._process.stdout.readline()
             assert read, self._process.stderr.read()
             self.lines.append(read.strip())
@@ -54,8 +54,8 @@ class Program:
 def program():
     programs = []
 
-    def start(how, state):
-        programs.append(Program(how, state))
+    def start(*arguments):
+        programs.append(Program(*arguments))
         return programs[-1]
 
     yield start
@@ -67,75 +67,124 @@ def stops(lines):
     return [line for line in lines if line.startswith("stop ")]
 
 
+STATES = ["idle", "delay", "start", "init", "trap", "agent", "main"]
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+CODES = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (143,)}
+
+both = pytest.mark.parametrize("number", SIGNALS)
+
+
 @pytest.mark.conforms("CASE-83", "REVIEW-1")
-@pytest.mark.parametrize("state", ["idle", "delay", "start", "trap", "agent"])
-@pytest.mark.parametrize("how", ["run", "trio"])
-def test_interrupt(program, how, state):
-    """Ctrl-C in any state stops the tree in order, and leaves as KeyboardInterrupt alone."""
-    running = program(how, state)
+@pytest.mark.parametrize("state", STATES)
+@both
+def test_one(program, number, state):
+    """A signal in any state stops the tree in order, and the exit code tells which it was."""
+    running = program("run", state)
+    running.wait_for("ready")
+    running.send(number)
+    code, errors = running.end()
+    assert code in CODES[number]
+    assert [line for line in running.lines if line not in ("ready", "asked", "main left")] == [
+        *("start a", "start b", "stopping b", "stop b", "stopping a", "stop a")
+    ]
+    assert running.lines.count("asked") == (state == "trap")
+    assert running.lines.count("main left") == (state == "main")
+    assert errors.rstrip().endswith("KeyboardInterrupt") == (number == signal.SIGINT)
+    assert "ExceptionGroup" not in errors
+
+
+@pytest.mark.conforms("CASE-83", "REVIEW-1")
+@pytest.mark.parametrize("state", ["idle", "delay", "start", "init", "trap", "agent"])
+def test_interrupt_without_run(program, state):
+    """Ctrl-C stops a tree in order without `run` too, and leaves as KeyboardInterrupt alone."""
+    running = program("trio", state)
     running.wait_for("ready")
     running.send(signal.SIGINT)
     code, errors = running.end()
-    assert code in (130, -signal.SIGINT)
+    assert code in CODES[signal.SIGINT]
     assert stops(running.lines) == ["stop b", "stop a"]
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert "ExceptionGroup" not in errors
     assert running.lines.count("start a") == 1
-    if how == "run":  # without it, the interrupt may come up in the child itself
-        assert ("asked" in running.lines) == (state == "trap")
 
 
-@pytest.mark.parametrize("state", ["idle", "delay", "start"])
-def test_terminate(program, state):
-    """SIGTERM stops in order too, and makes exit code 143."""
-    running = program("run", state)
-    running.wait_for("ready")
-    running.send(signal.SIGTERM)
-    code, errors = running.end()
-    assert code == 143
+@both
+def test_during_a_shutdown(program, number):
+    """A signal in a stop that has begun without one hurries nobody, and makes the exit code."""
+    running = program("run", "shutdown", "held")
+    running.wait_for("stopping b")
+    running.send(number)
+    running.write("go on\n")
+    code, _ = running.end()
+    assert code in CODES[number]
     assert stops(running.lines) == ["stop b", "stop a"]
-    assert "Traceback" not in errors.replace("falls at once", "") or state == "delay"
 
 
 @pytest.mark.conforms("CASE-83")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_during_the_stop(program, number):
-    """A second signal does not wait for a slow, shielded cleanup before it ends the others."""
-    running = program("run", "slow")
-    running.wait_for("ready")
-    running.send(number)
-    running.wait_for("stopping b")
-    running.send(number)
-    running.wait_for("stopping a")  # at once: nobody waits for b any more
+@pytest.mark.parametrize("state", [*STATES, "shutdown"])
+@pytest.mark.parametrize("second", SIGNALS)
+@pytest.mark.parametrize("first", SIGNALS)
+def test_two(program, first, second, state):
+    """The second does not wait for a held, shielded cleanup; the first makes the exit code."""
+    running = program("run", state, "held")
+    if state != "shutdown":
+        running.wait_for("ready")
+        running.send(first)
+        running.wait_for("stopping b")
+    else:
+        running.wait_for("stopping b")
+        running.send(first)
+        time.sleep(0.1)  # two at once count as one: a program cannot tell them apart
+    running.send(second)
+    running.wait_for("stop a")  # at once: nobody waits for b any more
+    running.write("go on\n")
     code, _ = running.end()
-    assert code in (130, 143, -signal.SIGINT)
+    assert code in CODES[first]
     assert stops(running.lines) == ["stop a", "stop b"]
 
 
 @pytest.mark.conforms("CASE-83", "REVIEW-1")
 def test_interrupt_twice_without_run(program):
     """With the supervisor in the main task, a second Ctrl-C in the stop cancels the rest at once."""
-    running = program("trio", "slow")
+    running = program("trio", "idle", "held")
     running.wait_for("ready")
+    time.sleep(0.1)  # until nothing runs: else it may come up in a child
     running.send(signal.SIGINT)
     running.wait_for("stopping b")
+    time.sleep(0.1)
     running.send(signal.SIGINT)
-    running.wait_for("stopping a")
+    running.wait_for("stop a")
+    running.write("go on\n")
     code, errors = running.end()
-    assert code in (130, -signal.SIGINT)
+    assert code in CODES[signal.SIGINT]
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
-def test_interrupt_during_a_blocked_thread(program):
+@both
+def test_during_a_blocked_thread(program, number):
     """A worker thread that does not come back holds the stop, as Trio has it; the order is kept."""
     running = program("run", "thread")
     running.wait_for("ready")
-    running.send(signal.SIGINT)
+    running.send(number)
     time.sleep(0.2)
     running.write("go on\n")
     code, _ = running.end()
-    assert code in (130, -signal.SIGINT)
+    assert code in CODES[number]
     assert stops(running.lines) == ["stop b", "stop a"]
+
+
+@both
+def test_more_during_a_blocked_thread(program, number):
+    """A second signal ends all but the thread; a third ends the program as Python does by itself."""
+    running = program("run", "thread")
+    running.wait_for("ready")
+    running.send(number)
+    time.sleep(0.1)
+    running.send(signal.SIGTERM)
+    running.wait_for("stop a", "stop b")
+    running.send(signal.SIGTERM)
+    code, _ = running.end()
+    assert code == -signal.SIGTERM
 
 
 STORM = """

@@ -2,6 +2,8 @@
 
 import logging
 import random
+import sys
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 
@@ -262,6 +264,23 @@ async def test_group_restart_together(autojump_clock, log):
         await wait_all_tasks_blocked()
         assert trio.current_time() == 1
         assert log.take().endswith("+a +b +c")
+
+
+async def test_stop_is_linear(autojump_clock):
+    """Twice the children take twice the work to stop in turn, not four times."""
+
+    async def calls_to_stop(count):
+        calls = Counter()
+        async with Supervisor([ChildSpec(idle, id=number) for number in range(count)]) as sup:
+            before = sys.getprofile()
+            sys.setprofile(lambda _frame, event, _arg: calls.update([event == "call"]))
+            try:
+                await sup.stop()
+            finally:
+                sys.setprofile(before)
+        return calls[True]
+
+    assert await calls_to_stop(400) < 2.2 * await calls_to_stop(200)
 
 
 # --- who is late -----------------------------------------------------------------------------

@@ -114,8 +114,7 @@ class Reply(Generic[S]):
     continue_: object = attrs.field(default=NOTHING, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        if self.timeout is not None:
-            options.duration("timeout", self.timeout)
+        options.limit("timeout", self.timeout)
 
 
 @attrs.define
@@ -127,8 +126,7 @@ class NoReply(Generic[S]):
     continue_: object = attrs.field(default=NOTHING, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        if self.timeout is not None:
-            options.duration("timeout", self.timeout)
+        options.limit("timeout", self.timeout)
 
 
 def _check_reason(_: object, __: object, reason: object) -> None:
@@ -160,8 +158,7 @@ class Start(Generic[S]):
     continue_: object = attrs.field(default=NOTHING, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        if self.timeout is not None:
-            options.duration("timeout", self.timeout)
+        options.limit("timeout", self.timeout)
 
 
 CallResult: TypeAlias = Reply[S] | NoReply[S] | Stop[S]

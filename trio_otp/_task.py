@@ -215,7 +215,7 @@ class Task(Job, Generic[T_co]):
             Exited: It was stopped or killed.
             Exception: Its own error, bare, if it failed.
         """
-        limit = math.inf if timeout is None else options.duration("timeout", timeout)
+        limit = options.limit("timeout", timeout)
         if self._status == "new":
             self._started("await")
         self._readers += 1

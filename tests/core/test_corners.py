@@ -6,7 +6,19 @@ import re
 import pytest
 import trio
 
-from trio_otp import ChildSpec, ExitProcess, Ignore, Supervisor, Task, TaskSupervisor, subscribe
+from trio_otp import (
+    Agent,
+    Backoff,
+    ChildSpec,
+    Every,
+    ExitProcess,
+    Ignore,
+    Reply,
+    Supervisor,
+    Task,
+    TaskSupervisor,
+    subscribe,
+)
 from trio_otp._core.failures import merged
 from trio_otp._core.job import refuse_wrong_arguments, takes_task_status
 from trio_otp._core.text import callable_name, short
@@ -27,6 +39,24 @@ def test_short():
     assert short("x" * 1000).count("x") < 100
     assert "Mute" in short(Mute())
     assert "list" in short(type("list", (), {})())  # reprlib takes it for what it is not
+
+
+@pytest.mark.parametrize(
+    ("make", "takes"),
+    [
+        (lambda: Agent(int, timeout="1"), "timeout must be a number of seconds or None"),
+        (lambda: Agent(int, idle_timeout="1"), "idle_timeout must be a number of seconds or None"),
+        (lambda: Reply(1, 2, timeout="1"), "timeout must be a number of seconds or None"),
+        (lambda: Backoff(1, maximum="1"), "maximum must be a number of seconds or None"),
+        (lambda: Backoff("1"), "initial must be a number of seconds"),
+        (lambda: Supervisor(max_seconds="1"), "max_seconds must be a number of seconds"),
+        (lambda: Every("1"), "seconds must be a number of seconds"),
+    ],
+)
+def test_only_what_is_taken_is_named(make, takes):
+    """The message about wrong seconds names None where that is taken, and nowhere else."""
+    with pytest.raises(TypeError, match=f"^{re.escape(takes)}, got '1'$"):
+        make()
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,22 @@ def test_keys_need_no_order():
     assert timers.take_due(1) == keys
 
 
+def test_stale_ones_are_few():
+    """Whatever is dropped or moved, few stale keys are kept for each that counts; at last none."""
+    timers = Timers()
+    timers.set("soon", 1)
+    for number in range(1000):
+        timers.set(number, 1e9)
+        timers.set(number, 2e9)
+    assert len(timers._heap) <= 2 * 1001 + 16
+    for number in range(1000):
+        timers.drop(number)
+        assert len(timers._heap) <= 2 * (1000 - number) + 16
+    timers.drop("soon")
+    assert timers.next_at() == math.inf
+    assert timers._heap == []
+
+
 def test_against_a_dictionary():
     """On random operations, timers agree with a plain dictionary, and stay as small."""
     rand = random.Random(7)
@@ -77,4 +93,4 @@ def test_against_a_dictionary():
             assert {*timers.take_due(now)} == due
             plain = {key: at for key, at in plain.items() if key not in due}
         assert timers.next_at() == min(plain.values(), default=math.inf)
-        assert len(timers._heap) <= 2 * 20 + 17
+        assert len(timers._heap) <= 2 * len(plain) + 16

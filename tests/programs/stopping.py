@@ -1,7 +1,8 @@
-"""A program for the tests of signals: `python stopping.py HOW STATE`.
+"""A program for the tests of signals: `python stopping.py HOW STATE [held]`.
 
 It says on its standard output what happens, so that a test can wait for a line before
-it sends a signal.
+it sends a signal. Held, the cleanup of b, which is shielded, takes until there is a line on
+the standard input.
 """
 
 import sys
@@ -15,7 +16,11 @@ def say(*words):
     print(*words, flush=True)
 
 
-def worker(name, cleanup=0.0):
+async def line():
+    await trio.to_thread.run_sync(sys.stdin.readline)
+
+
+def worker(name, cleanup=trio.lowlevel.checkpoint):
     async def work(*, task_status):
         say("start", name)
         task_status.started()
@@ -24,7 +29,7 @@ def worker(name, cleanup=0.0):
         finally:
             say("stopping", name)
             with trio.move_on_after(60, shield=True):
-                await trio.sleep(cleanup)
+                await cleanup()
             say("stop", name)
 
     return ChildSpec(work, id=name, shutdown=None)
@@ -54,18 +59,38 @@ async def ready():
 
 async def blocked():
     say("ready")
-    await trio.to_thread.run_sync(sys.stdin.readline)
+    await line()
 
 
-STATES = {
-    "idle": [worker("a"), worker("b"), ready],
-    "delay": [worker("a"), worker("b"), ChildSpec(falling, backoff=Backoff(60))],
-    "start": [worker("a"), worker("b"), starting],
-    "trap": [worker("a"), worker("b"), trapping],
-    "slow": [worker("a"), worker("b", cleanup=1.5), ready],
-    "agent": [worker("a"), Agent(dict), worker("b"), ready],
-    "thread": [worker("a"), worker("b"), blocked],
+async def slow_init():
+    say("ready")
+    await trio.sleep_forever()
+
+
+async def brief_main():
+    say("ready")
+
+
+async def long_main():
+    say("ready")
+    try:
+        await trio.sleep_forever()
+    finally:
+        say("main left")
+
+
+LAST = {
+    "idle": [ready],
+    "delay": [ChildSpec(falling, backoff=Backoff(60))],
+    "start": [starting],
+    "init": [Agent(slow_init)],
+    "trap": [trapping],
+    "agent": [Agent(dict), ready],
+    "thread": [blocked],
+    "main": [],
+    "shutdown": [],
 }
+MAINS = {"main": long_main, "shutdown": brief_main}
 
 
 async def in_main(children):
@@ -73,9 +98,15 @@ async def in_main(children):
         await trio.sleep_forever()
 
 
-if __name__ == "__main__":
-    how, state = sys.argv[1:]
-    if how == "run":
-        run(children=STATES[state])
+def start(how, state, *held):
+    children = [worker("a"), worker("b", line) if held else worker("b"), *LAST[state]]
+    if how == "trio":
+        trio.run(in_main, children)
+    elif state in MAINS:
+        run(MAINS[state], children=children)
     else:
-        trio.run(in_main, STATES[state])
+        run(children=children)
+
+
+if __name__ == "__main__":
+    start(*sys.argv[1:])

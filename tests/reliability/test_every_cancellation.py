@@ -3,35 +3,46 @@
 Each run of the tests takes another order of scheduling; `--trio-otp-repeat=20` takes twenty.
 """
 
+import os
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import trio
 import trio.lowlevel
 
+from helpers_reliability import never_called, whole_runs
 from trio_otp import (
     Agent,
     Backoff,
+    BagTable,
     ChildSpec,
+    Cron,
     DuplicateChild,
     DynamicSupervisor,
+    Every,
     Exited,
     GenServer,
     Ignore,
+    Job,
     NotRunning,
+    PartitionSupervisor,
     Registry,
     Reply,
     RestartsExhausted,
+    Scheduler,
     StartFailed,
     Supervisor,
+    Table,
     Task,
     TaskSupervisor,
     TimedOut,
     UnknownChild,
     trap_exit,
 )
-from trio_otp.testing import cancel_everywhere, leaks
+from trio_otp.testing import SettableClock, cancel_everywhere, leaks
 
 
 async def slow(seconds=1.0, value=None):
@@ -353,7 +364,156 @@ async def registry():
         assert names.count() == 0
 
 
+async def locks():
+    names = Registry[str, Agent]()
+    held = []
+
+    async def hold():
+        async with names.lock("a"):
+            held.append(True)
+            await trio.sleep(0.1)
+            held.pop()
+            assert not held
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold)
+        nursery.start_soon(hold)
+
+
+async def messages_until_told():
+    send, receive = trio.open_memory_channel(9)
+
+    async def consume():
+        with trap_exit() as exiting:
+            async for message in exiting.until(receive):
+                await trio.sleep(message)
+
+    async with Task(consume) as consumer:
+        for seconds in (0.1, 0.2):
+            await send.send(seconds)
+        await trio.sleep(0.1)
+        await consumer.stop()
+
+
+async def partitions():
+    for strategy in ("one_for_one", "one_for_all"):
+        shards = PartitionSupervisor(
+            lambda: Agent(slow_init), partitions=3, strategy=strategy, max_restarts=9
+        )
+        async with shards, trio.open_nursery() as nursery:
+            for key in range(3):
+                nursery.start_soon(failing_call, shards.via(key), look_slowly)
+            nursery.start_soon(failing_call, shards.via(1), lambda numbers: numbers[9])
+            await trio.sleep(0.3)
+            await shards.via(2).stop()
+            await shards.via(2).update(add_slowly, 1)
+        assert {agent.status for agent in shards.partitions} == {"stopped"}
+
+
+async def tables():
+    async def write(table, bag):
+        for number in range(3):
+            table.insert_new(number, number)
+            bag.insert("all", number)
+            await trio.sleep(0.1)
+
+    async with Supervisor() as heir, trio.open_nursery() as nursery:
+        writer = await heir.start_child(Agent(slow_init, name="writer"))
+        table = Table[int, int](owner=writer, heir=heir, ordered=True)
+        bag = BagTable[str, int](owner=writer)
+        try:
+            nursery.start_soon(failing_call, writer, lambda _: write(table, bag))
+            for number in table:
+                await trio.sleep(number)
+            await trio.sleep(0.15)
+            await heir.terminate_child("writer")
+            assert table.owner is heir
+            assert list(table) == [0, 1]
+        finally:
+            await writer.wait()
+            assert bag.closed
+    assert table.closed
+
+
+async def guard(*_):
+    await trio.sleep(0.1)
+    return True
+
+
+BEAT = Cron("* * * * * *")
+
+
+async def jobs():
+    listed = [
+        Job("skip", BEAT, slow, 1.5, when=guard),
+        Job("allow", BEAT, slow, 1.5, overlap="allow", ack="after"),
+        Job("replace", BEAT, slow, 1.5, overlap="replace"),
+        Job("limited", Every(0.7, mode="delay"), slow, 9, timeout=0.3),
+        Job("late", Cron("*/2 * * * * *"), slow, 0.1, catch_up="all", catch_up_limit=3),
+    ]
+    clock = SettableClock()
+    with whole_runs():
+        async with Scheduler(listed, clock=clock, max_concurrency=4, max_sleep=1, grace=0.5):
+            await trio.sleep(1.2)
+            clock.jump(-5)
+            await trio.sleep(0.9)
+            clock.suspend(100)
+            await trio.sleep(1.3)
+
+
+async def jobs_that_are_changed():
+    with whole_runs():
+        async with Scheduler(clock=SettableClock(), grace=0.2) as scheduler:
+            await scheduler.add(Job("a", BEAT, slow, 0.3))
+            await scheduler.add(Job("b", Cron("@reboot"), slow, 0.2))
+            await scheduler.deactivate("a")
+            await scheduler.update("a", timeout=0.2)
+            await scheduler.activate("a")
+            await (await scheduler.run_job("a"))
+            await trio.sleep(1)
+            await scheduler.delete("a")
+            await scheduler.delete_all()
+            await scheduler.stop()
+
+
+async def jobs_by_hand():
+    clock = SettableClock()
+    with whole_runs():
+        async with (
+            TaskSupervisor() as home,
+            Scheduler(manual=True, clock=clock, supervisor=home) as scheduler,
+        ):
+            await scheduler.add(Job("a", BEAT, slow, 0.3))
+            await trio.sleep(1.5)
+            for run in await scheduler.run_due():
+                await run.wait()
+
+
+async def files():
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows"
+        table = Table[str, int]()
+        table["a"] = 1
+        try:
+            await table.save(path)
+            table["a"] = 2
+            await table.save(path)
+        finally:
+            with trio.CancelScope(shield=True):
+                if path.exists():
+                    assert (await Table.load(path))["a"] in (1, table["a"])
+                assert set(os.listdir(folder)) <= {"rows"}
+        assert dict(await Table.load(path)) == {"a": 2}
+
+
 SCENARIOS = [
+    locks,
+    messages_until_told,
+    partitions,
+    tables,
+    jobs,
+    jobs_that_are_changed,
+    jobs_by_hand,
     servers,
     children_on_demand,
     registry,
@@ -399,6 +559,18 @@ async def test_nothing_is_left(autojump_clock, trio_otp_seed, scenario):
     """Whenever it is cancelled, everything ends, and nothing of it is left."""
     with trio.fail_after(100_000):  # of virtual time: whoever hangs, hangs here
         assert await cancel_everywhere(scenario, leaks, seed=trio_otp_seed) > 1
+
+
+@pytest.mark.real
+async def test_files_are_whole(trio_otp_seed):
+    """Whenever a save is cancelled, the file is the old one or the new one, and nothing lies beside it."""
+    assert await cancel_everywhere(files, leaks, seed=trio_otp_seed) > 3
+
+
+@pytest.mark.real
+async def test_none_is_forgotten(autojump_clock):
+    """Each async function that the library offers is among what is cancelled at every point."""
+    assert await never_called([*SCENARIOS, files]) == set()
 
 
 # --- calls against processes that go on ------------------------------------------------------

@@ -1,5 +1,8 @@
 """chaos."""
 
+import gc
+import logging
+import weakref
 from collections import Counter
 
 import pytest
@@ -10,11 +13,14 @@ from trio_otp import (
     Backoff,
     ChildSpec,
     Ended,
+    GenServer,
     NotRunning,
+    Reply,
     Supervisor,
     Task,
     TaskSupervisor,
     TimedOut,
+    observe,
 )
 from trio_otp.testing import InjectedCrash, chaos, leaks
 
@@ -96,19 +102,35 @@ async def test_each_kind(supervised, events, autojump_clock, kind):
     )
 
 
-async def test_delay_lets_callers_wait(supervised, nursery, autojump_clock):
-    """A delayed agent answers late: who has a short limit feels it."""
-    agent = Agent(dict)
-    app = await supervised(Supervisor([agent]))
+class Echo(GenServer[None]):
+    """A server that answers at once, if it is let."""
+
+    def init(self):
+        return None
+
+    def handle_call(self, request, caller, state, /):
+        return Reply(request, state)
+
+
+DELAYED = {"agent": lambda: Agent(dict), "server": lambda: Echo(mailbox=1)}
+
+
+@pytest.mark.parametrize("what", DELAYED)
+async def test_delay_lets_callers_wait(supervised, nursery, autojump_clock, what):
+    """A delayed server answers late: who has a short limit feels it, and nothing else is changed."""
+    server = DELAYED[what]()
+    app = await supervised(Supervisor([server]))
     late = 0
     nursery.start_soon(lambda: chaos(app, seconds=20, rate=1.0, kinds=["delay"]))
     for _ in range(100):
         await trio.sleep(0.2)
         try:
-            await agent.get(timeout=0.1)
+            await (server.get(timeout=0.1) if what == "agent" else server.call(1, timeout=0.1))
         except TimedOut:
             late += 1
     assert late > 10
+    assert server.last_exit is None
+    assert observe(server).dropped_casts == 0
 
 
 async def test_program_under_chaos_loses_nothing(supervised, nursery, autojump_clock):
@@ -131,6 +153,20 @@ async def test_program_under_chaos_loses_nothing(supervised, nursery, autojump_c
     await chaos(app, seconds=30, rate=10.0)
     assert answered > 1000
     nursery.cancel_scope.cancel()
+
+
+async def test_crash_makes_no_cycle(supervised, autojump_clock, caplog):
+    """Who was crashed is freed with its last handle: its error does not know who threw it."""
+    caplog.set_level(logging.CRITICAL, "trio_otp")  # a report keeps the process
+    app = await supervised(Supervisor(max_restarts=100))
+    child = weakref.ref(await app.start_child(ChildSpec(trio.sleep_forever, restart="temporary")))
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(await chaos(app, seconds=2, rate=1, kinds=["crash"])) == 1
+        assert child() is None
+    finally:
+        gc.enable()
 
 
 # --- trees that are not whole --------------------------------------------------------------

@@ -18,6 +18,8 @@ INI = """
         default::trio_otp.testing.UnfinishedWork
 """
 
+PLUGINS = ("-p", "pytest_trio_otp", "-p", "no:xdist", "-p", "no:anyio")
+
 HEAD = """
 from pathlib import Path
 
@@ -35,7 +37,7 @@ def session(pytester):
 
     def run(tests: str, *options: str):
         pytester.makepyfile(HEAD + tests)
-        result = pytester.runpytest_inprocess("-p", "pytest_trio_otp", "-p", "no:xdist", *options)
+        result = pytester.runpytest_inprocess(*PLUGINS, *options)
         return result, result.stdout.str()
 
     return run

@@ -112,6 +112,15 @@ class Subscription:
     ) -> None:
         self.close()
 
+    def is_over(self) -> bool:
+        """Say whether the run that it hears has ended."""
+        try:
+            if self._run is not None:
+                self._run.run_sync_soon(_nothing)
+        except trio.RunFinishedError:
+            return True
+        return False
+
     def _tell(self, event: Event) -> None:
         if self._run not in (None, _current_run()):
             return
@@ -127,9 +136,10 @@ class Subscription:
 def subscribe(handler: Handler) -> Subscription:
     """Have `handler(event)` called at once for every event, in the order they happen.
 
-    Called inside a Trio run, it hears that run only; outside, every run. The handler
-    runs in the middle of the library's work: it must be quick and cannot wait. One that
-    raises is logged and dropped. The counterpart of `:telemetry.attach/4`.
+    Called inside a Trio run, it hears that run only, and is closed after its end; outside, it
+    hears every run. The handler runs in the middle of the library's work: it must be quick
+    and cannot wait. One that raises is logged and dropped. The counterpart of
+    `:telemetry.attach/4`.
 
     Raises:
         TypeError: `handler` cannot be called.
@@ -141,6 +151,10 @@ def subscribe(handler: Handler) -> Subscription:
     return subscription
 
 
+def _nothing() -> None:
+    pass
+
+
 def _current_run() -> trio.lowlevel.TrioToken | None:
     try:
         return trio.lowlevel.current_trio_token()
@@ -148,10 +162,17 @@ def _current_run() -> trio.lowlevel.TrioToken | None:
         return None
 
 
+def _close_those_of_finished_runs() -> None:
+    for subscription in tuple(_subscriptions):
+        if subscription.is_over():
+            subscription.close()
+
+
 class _Thread(threading.local):
-    """What one thread, and so one Trio run, has not told yet."""
+    """What one thread has not told yet, and the Trio run in which it last had something to tell."""
 
     def __init__(self) -> None:
+        self.run: trio.lowlevel.TrioToken | None = None
         self.untold: deque[tuple[Event, tuple[Subscription, ...]]] = deque()
 
 
@@ -161,6 +182,9 @@ _thread: Final = _Thread()
 def emit(kind: type[Event], process: Process, path: tuple[str, ...], **about: Any) -> None:
     """Tell all subscribers; called only when there are any."""
     event = kind(process=process, path=path, at=trio.current_time(), **about)
+    if _thread.run is not (run := trio.lowlevel.current_trio_token()):
+        _thread.run = run
+        _close_those_of_finished_runs()
     untold = _thread.untold
     untold.append((event, tuple(_subscriptions)))
     if len(untold) > 1:

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from .process import Process
 
 
+OTHER_RUN: Final = (
+    "a handle can be used only in the Trio run that its process lives in: "
+    "from a worker thread, go through trio.from_thread"
+)
+
+
+def check_thread() -> None:
+    """Refuse a thread in which no Trio run is."""
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError(OTHER_RUN)
+
+
 class Home:
     """What every home is: it claims a handle from start to removal."""
 
@@ -44,6 +56,12 @@ class Home:
         except trio.RunFinishedError:
             return False
         return True
+
+    def check_run(self) -> None:
+        """Refuse another thread, or Trio run, before it can do harm."""
+        check_thread()
+        if trio.lowlevel.current_trio_token() is not self._token:
+            raise RuntimeError(OTHER_RUN)
 
     def ready(self, process: Process) -> None:
         """Hear that the process has become ready."""
@@ -102,6 +120,10 @@ class TaskHome(Home):
 
     def __init__(self) -> None:
         self.parent = None  # no token: one object serves all tasks, and they live once
+
+    def check_run(self) -> None:
+        """Refuse another thread; another Trio run cannot be told."""
+        check_thread()
 
     def links(self, process: Process) -> bool:
         """Say yes: that is what this home is."""
@@ -210,6 +232,8 @@ class Block(LinkedHome):
             if error is not None:
                 reports.lost(error, f"leaving its block was broken off by {short(raised)}")
             error = broken = raised
+            if self._process._life.asked:
+                self._process.kill()  # nobody waits any more for a stop in order
         finally:
             # Whatever happened above, nothing may keep our nursery from ending.
             self._process._life.scope.cancel(reason="block left")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from . import events, options
+from .homes import check_thread
 from .life import Life
 from .process import NOTHING, NOTHING_GIVEN, Given, Looks, Process, asker, live, unprotected
 from .text import callable_name, short
@@ -72,14 +73,15 @@ class Job(Process, restart="temporary"):
         self._asked_by = asker()
         self._value = NOTHING
         self._readers = 0
-        self._life = life = Life(shield, True, limit)
-        self._status = "running"
-        if guests is not None:
-            guests.add(self)
         try:
+            self._life = life = Life(shield, True, limit)
+            self._status = "running"
+            if guests is not None:
+                guests.add(self)
             nursery.start_soon(live, self, life, body, name=name)
         except BaseException:
             body.close()
+            check_thread()
             if guests is not None:
                 guests.left(self)
             if not isinstance(nursery, trio.Nursery):

@@ -83,9 +83,11 @@ class Loop(Home):
         "_requests",
         "_rules",
         "_starting",
+        "_stop_order",
         "_timers",
         "_to_start",
         "_to_stop",
+        "_told",
         "_unready",
         "closing",
         "guests",
@@ -106,6 +108,8 @@ class Loop(Home):
         # of guests; None is the delay of a group restart.
         self._timers: Timers[Child | Process | None] = Timers()
         self._to_stop: set[Child] = set()
+        self._stop_order: list[Child] = []  # those to be stopped in turn, the next one last
+        self._told: set[Child] = set()  # to stop, and not down yet
         self._to_start: deque[Child] = deque()  # in start order
         self._starting: set[Child] = set()
         self._held = False  # a group restart waits for its delay
@@ -349,12 +353,16 @@ class Loop(Home):
         if self._rules.together:
             for child in children:
                 self._stop(child)
+        else:
+            self._stop_order = [c for c in self._children.values() if c in self._to_stop]
 
     def _stop_next(self) -> None:
         if self._rules.together:
             return  # all have been told
-        if self._to_stop and not any(child.state == "stopping" for child in self._to_stop):
-            self._stop(next(c for c in reversed(self._children.values()) if c in self._to_stop))
+        while self._to_stop and self._told.isdisjoint(self._to_stop):
+            child = self._stop_order.pop()
+            if child in self._to_stop:  # else it has ended by itself
+                self._stop(child)
 
     def _start_next(self) -> None:
         while self._to_start and not self._starting:
@@ -410,6 +418,7 @@ class Loop(Home):
         if child.state == "stopping":
             return
         child.state = "stopping"
+        self._told.add(child)
         self._timers.set(child, trio.current_time() + child.grace)
         if child.shutdown == "brutal_kill":
             child.process.kill()
@@ -422,6 +431,7 @@ class Loop(Home):
         child.state = "down"
         self._timers.drop(child)
         self._starting.discard(child)
+        self._told.discard(child)
         self._to_stop.discard(child)
         if self.closing:
             self._answer(child)
@@ -543,6 +553,7 @@ class Loop(Home):
 
         A start whose asker leaves is abandoned; a stop goes on.
         """
+        self.check_run()
         if self.closing:
             raise self._stopping()
         if not self._rules.dynamic and self._is_starting(trio.lowlevel.current_task()):
@@ -677,6 +688,7 @@ class Loop(Home):
 
     def start_now(self, child: Child) -> None:
         """Take a child in and run it, in the step and the context of whoever asks."""
+        self.check_run()
         self.admit(child)
         self._start(child)
         child.context = copy_context()

@@ -43,6 +43,8 @@ AUTO_SHUTDOWNS: Final = ("never", "any_significant", "all_significant")
 KEYS: Final = ("unique", "duplicate")
 OVERFLOWS: Final = ("raise", "drop_newest", "drop_oldest")
 
+OR_NONE: Final = "a number of seconds or None"
+
 
 def one_of(option: str, value: Any, accepted: tuple[str, ...]) -> Any:
     """Pass on a value that is one of the accepted words."""
@@ -54,21 +56,21 @@ def one_of(option: str, value: Any, accepted: tuple[str, ...]) -> Any:
 
 def limit(option: str, value: Limit) -> float:
     """Pass on a limit in seconds, infinity for `None`."""
-    return math.inf if value is None else duration(option, value)
+    return math.inf if value is None else duration(option, value, OR_NONE)
 
 
-def duration(option: str, value: Any) -> float:
+def duration(option: str, value: Any, accepted: str = "a number of seconds") -> float:
     """Pass on seconds of zero or more."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{option} must be a number of seconds or None, got {short(value)}")
+        raise TypeError(f"{option} must be {accepted}, got {short(value)}")
     if not value >= 0:  # also catches nan
         raise ValueError(f"{option} must not be negative, got {short(value)}")
     return value
 
 
-def positive(option: str, value: Any) -> float:
+def positive(option: str, value: Any, accepted: str = "a number of seconds") -> float:
     """Pass on seconds of more than zero."""
-    if duration(option, value) == 0:
+    if duration(option, value, accepted) == 0:
         raise ValueError(f"{option} must be more than 0 seconds, got {short(value)}")
     return float(value)
 

@@ -230,6 +230,7 @@ class Process(Bell, Startable):
         at = options.limit("timeout", timeout) + trio.current_time()
         await trio.lowlevel.checkpoint()
         life = self._life
+        self._check_run(life)
         if life is not None:
             self._ask_in_turn(life)
         return await self._end(at, "stop", lambda: life is None or life.exit is not None)
@@ -246,6 +247,7 @@ class Process(Bell, Startable):
         """
         await trio.lowlevel.checkpoint()
         life = self._life
+        self._check_run(life)
         return await self._end(float("inf"), "wait for", lambda: self._over(life))
 
     @final
@@ -257,6 +259,7 @@ class Process(Bell, Startable):
         home. Does nothing if it does not run.
         """
         if self._life is not None and self._life.exit is None:
+            self._check_run(self._life)
             self._kill(self._life)
 
     def _given_name(self) -> str | None:
@@ -326,6 +329,11 @@ class Process(Bell, Startable):
         self.ring()
         if events.ANY:
             events.emit(events.Ready, self, self._path())
+
+    def _check_run(self, life: Life | None) -> None:
+        """Refuse another thread before it can do harm to a life."""
+        if life is not None and life.exit is None:
+            self._claimed_by().check_run()
 
     def _ask(self, life: Life, limit: float) -> None:
         """Ask for the end as a home does: now."""

@@ -25,6 +25,7 @@ import trio
 
 from . import events, failures, options, reports
 from .errors import CalledItself, Exited, MailboxFull, NotRunning, TimedOut
+from .homes import OTHER_RUN
 from .life import Life
 from .process import NOTHING, Looks, Process, own_process
 from .text import callable_name, short
@@ -199,10 +200,7 @@ class ServerLife(Life):
         except RuntimeError:
             here = None
         if here is not self.token:
-            raise RuntimeError(
-                "a handle can be used only in the Trio run that its process lives in: "
-                "from a worker thread, go through trio.from_thread"
-            )
+            raise RuntimeError(OTHER_RUN)
 
 
 class Server(Process):
@@ -234,7 +232,7 @@ class Server(Process):
         self._dropped_casts = 0  # that a full mailbox, or an end, left undone; in all lives
         self._idle_timeout = math.inf
         if idle_timeout is not None:
-            self._idle_timeout = options.positive("idle_timeout", idle_timeout)
+            self._idle_timeout = options.positive("idle_timeout", idle_timeout, options.OR_NONE)
             self._check_restart(self._restart())
 
     def _restart(self) -> Restart:
@@ -365,15 +363,8 @@ class Server(Process):
 
     # --- ending --------------------------------------------------------------------------
 
-    def _kill(self, life: Life) -> None:
-        assert isinstance(life, ServerLife)
-        life.check_run()
-        super()._kill(life)
-
     def _ask_in_turn(self, life: Life) -> None:
         assert isinstance(life, ServerLife)
-        if life.exit is None:
-            life.check_run()
         own = life.task is trio.lowlevel.current_task()
         if self._status not in ("running", "stopping") or own or life.trap is not None:
             super()._ask_in_turn(life)
@@ -416,29 +407,24 @@ class Server(Process):
         self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...], timeout: Any
     ) -> Any:
         """Have a function run on the state, and wait for the answer."""
-        if timeout is NOTHING:
-            limit = self._timeout
-        else:
-            limit = math.inf if timeout is None else options.duration("timeout", timeout)
+        limit = self._timeout if timeout is NOTHING else options.limit("timeout", timeout)
         if not callable(fn):
             options.function("fn", fn)
         life = self._life
         if life is not None and life.idle and not life.queue:
             life.check_run()
+            del life  # since Python 3.12 a crash knows this frame, and its life keeps the crash
             await trio.lowlevel.checkpoint_if_cancelled()  # which does not yield
-            return await self._call_at_once(life, step, fn, args, limit)
+            return await self._call_at_once(step, fn, args, limit)
         return await self._call_in_turn(step, fn, args, limit)
 
     @trio.lowlevel.enable_ki_protection
     async def _call_at_once(  # noqa: PLR0915  # the hot path: calls cost
-        self,
-        life: ServerLife,
-        step: Step,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        limit: float,
+        self, step: Step, fn: Callable[..., Any], args: tuple[Any, ...], limit: float
     ) -> Any:
         """Run a function of an idle server in its caller; see rule 3."""
+        life = self._life
+        assert life is not None  # or it would not be idle
         life.idle = False  # what it casts to the server must queue
         request = life.taken = Call(life, step, fn, args, "taken") if self._may_defer else None
         crash: BaseException | None = None

@@ -32,13 +32,18 @@ class Timers(Generic[K]):
             self._count += 1
             self._at[key] = (at, self._count)
             heapq.heappush(self._heap, (at, self._count, key))
-            if len(self._heap) > 2 * len(self._at) + 16:  # mostly stale: far ones never surface
-                self._heap = [(*entry, key) for key, entry in self._at.items()]
-                heapq.heapify(self._heap)
+        self._tidy()
 
     def drop(self, key: K) -> None:
         """Forget the deadline of a key, if it has one."""
         self._at.pop(key, None)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Keep no more than a few stale keys for each that counts: far ones never surface."""
+        if len(self._heap) > 2 * len(self._at) + 16:
+            self._heap = [(*entry, key) for key, entry in self._at.items()]
+            heapq.heapify(self._heap)
 
     def at(self, key: K) -> float:
         """Give the deadline of a key, or infinity."""
@@ -60,4 +65,5 @@ class Timers(Generic[K]):
             _, _, key = heapq.heappop(self._heap)
             del self._at[key]
             due.append(key)
+        self._tidy()
         return due

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import attrs
 import trio
 
-from .._agent import Agent
 from .._core import options
 from .._core.errors import (
     AlreadyRunning,
@@ -18,6 +17,7 @@ from .._core.errors import (
     StartFailed,
     UnknownChild,
 )
+from .._core.server import Notice, Server
 from .._core.snapshots import observe
 from .._core.text import short
 from .._supervision import SupervisorProcess
@@ -81,7 +81,7 @@ async def chaos(
         seconds: How long to go on, in seconds of Trio's clock.
         rate: Blows a second, evenly spaced.
         kinds: What may be done: `"crash"` raises `InjectedCrash` where the child waits,
-            `"kill"` is `Process.kill`, `"delay"` keeps an agent busy for up to a second,
+            `"kill"` is `Process.kill`, `"delay"` keeps an agent or GenServer busy for up to a second,
             `"restart"` terminates a child and starts it again.
         seed: Of the choice of children and kinds.
         settle: Seconds that the tree has to become whole again; `None` for no limit.
@@ -158,17 +158,10 @@ class _Storm:
             case "kill":
                 process.kill()
             case "delay":
-                return self._delay(process)
+                _delay(process, self._dice.uniform(0, _LONGEST_DELAY_SECONDS))
             case "restart":
                 return await _restart(owner, process)
         return True
-
-    def _delay(self, process: Any) -> bool:
-        agent: Agent[Any] = process
-        with suppress(CallFailed):
-            agent.cast(_stay_busy, self._dice.uniform(0, _LONGEST_DELAY_SECONDS))
-            return True
-        return False
 
     # --- looking -------------------------------------------------------------------------
 
@@ -242,7 +235,7 @@ def _can_be_hit(loop: Loop, child: Child, kind: Kind) -> bool:
     if child.state != "up":
         return False
     if kind == "delay":
-        return isinstance(child.process, Agent)
+        return isinstance(child.process, Server)
     return kind != "restart" or (
         isinstance(loop._owner, Supervisor) and child.restart != "temporary"
     )
@@ -258,9 +251,17 @@ async def _restart(owner: Process, process: Process) -> bool:
     return False
 
 
-async def _stay_busy(state: Any, seconds: float) -> Any:
-    await trio.sleep(seconds)
-    return state
+def _delay(process: Any, seconds: float) -> None:
+    """Keep a server busy by a notice: no mailbox is too full for it, and none counts it."""
+
+    async def stay_busy(*_: Any) -> None:
+        await trio.sleep(seconds)
+
+    process._life.put(Notice(_take_nothing, stay_busy, (None,)))
+
+
+def _take_nothing(life: Any, result: Any) -> None:
+    """Leave a server as it is."""
 
 
 def _is_well(child: Child) -> bool:

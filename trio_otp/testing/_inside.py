@@ -56,4 +56,5 @@ def throw(task: trio.lowlevel.Task, error: Exception) -> bool:
     if task._abort_func is None:
         return False
     task._attempt_abort(raise_it)
+    error.__traceback__ = None  # that was of this call: it would keep whoever called us
     return task._next_send_fn is not None

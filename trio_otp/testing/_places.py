@@ -21,6 +21,8 @@ _NOT_THEIRS: Final = tuple(
 
 def of_task(task: trio.lowlevel.Task) -> str:
     """Say at which line of the user's code a parked task stands."""
+    if getattr(task.coro, "cr_frame", task) is None:  # which Trio 0.31 cannot iterate over
+        return "its end"
     return _innermost((frame.f_code, line) for frame, line in task.iter_await_frames())
 
 
