@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # Who sets a clock back by more was wrong before: what was done at wrong times counts no more.
 CORRECTION: Final = timedelta(hours=3)
 
+# Of the slots that went by, so many are told besides those that are run.
+MOST_TOLD: Final = 100
+
 Position: TypeAlias = Any
 """A moment for a calendar, a time of Trio's clock for an interval."""
 
@@ -313,9 +316,13 @@ class Agenda(Generic[E]):
             Exception: Whatever a schedule of the user's raises.
         """
         assert entry.track is not None  # else it is not due
-        slots, more = entry.track.take(now, entry.job.catch_up_limit)
+        job = entry.job
+        most = job.catch_up_limit if job.catch_up == "all" else 1
+        slots, more = entry.track.take(now, most + MOST_TOLD)
         self.wait(entry)
-        return _decide(entry.job, slots, more)
+        run = tuple(slot for slot in slots[-most:] if slot.lateness <= job.lateness_allowed)
+        missed = tuple(slot.at for slot in slots[: len(slots) - len(run)])
+        return Due(run, missed, more)
 
     def ended(self, entry: E, tick: float) -> bool:
         """Hear that a run of a job has ended, or that there was none; say if that sets the next."""
@@ -345,11 +352,3 @@ class Agenda(Generic[E]):
         assert track is not None
         wall = now.wall.timestamp()
         return wall + track.start - now.tick if isinstance(track, TickTrack) else track.start
-
-
-def _decide(job: Job, slots: list[Slot], more: bool) -> Due:
-    """Choose among the slots that are due."""
-    keep = len(slots) if job.catch_up == "all" else 1
-    run = tuple(slot for slot in slots[-keep:] if slot.lateness <= job.lateness_allowed)
-    missed = tuple(slot.at for slot in slots[: len(slots) - len(run)])
-    return Due(run, missed, more)
