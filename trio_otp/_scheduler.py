@@ -358,7 +358,8 @@ class Scheduler(Process):
         self._loop = loop
         self._become_ready(life)
         for held in tuple(loop.held.values()):
-            self._boot(loop, held)
+            if not exiting.is_set() and self._boot(loop, held):
+                await trio.lowlevel.checkpoint()  # in order, as at a slot
         await (exiting.wait() if self._settings.manual else loop.run(exiting))
         await loop.finish(self._grace_of_runs)
 
@@ -406,13 +407,15 @@ class Scheduler(Process):
             loop.tell(happened.JobUpdated, job)
         self._boot(loop, held)
 
-    def _boot(self, loop: SchedulerLoop, held: HeldJob) -> None:
-        """Run a `@reboot` job, once in all lives between two stops."""
+    def _boot(self, loop: SchedulerLoop, held: HeldJob) -> bool:
+        """Run a `@reboot` job, once in all lives between two stops; say whether it is one."""
         schedule, name = held.job.schedule, held.job.name
-        if isinstance(schedule, Schedule) and schedule.at_start and name not in self._booted:
-            self._booted.add(name)
-            if held.active:
-                loop.reboot(held)
+        if not (isinstance(schedule, Schedule) and schedule.at_start) or name in self._booted:
+            return False
+        self._booted.add(name)
+        if held.active:
+            loop.reboot(held)
+        return True
 
     def _forget(self, loop: SchedulerLoop, name: str) -> None:
         held = loop.held[name]

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import trio
+import trio.lowlevel
 
 from trio_otp import (
     At,
@@ -310,7 +311,7 @@ async def test_check_clock(autojump_clock, clock, diary):
         await trio.sleep(1)
         clock.jump(86400)
         scheduler.check_clock()
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         await trio.sleep(0.001)
     assert len(diary.runs) == 1
 
