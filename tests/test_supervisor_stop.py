@@ -280,7 +280,7 @@ async def test_stop_is_linear(autojump_clock):
                 sys.setprofile(before)
         return calls[True]
 
-    assert await calls_to_stop(400) < 2.2 * await calls_to_stop(200)
+    assert await calls_to_stop(400) < 2.6 * await calls_to_stop(200)
 
 
 # --- who is late -----------------------------------------------------------------------------

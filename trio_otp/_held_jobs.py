@@ -39,6 +39,12 @@ class HeldJob(Entry, Bell):
         self.finished: datetime | None = None  # the newest slot whose run has ended
         self.counted = counted  # storage knows that slots up to here are done with
 
+    def adopt(self, before: HeldJob) -> None:
+        """Take over the runs of a job that had this name, and was deleted."""
+        self.runs = before.runs
+        for run in self.runs:
+            run.held = self
+
     def end_waiting(self, why: End) -> None:
         """Drop the runs that have not begun."""
         for run in tuple(self.runs):

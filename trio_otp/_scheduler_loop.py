@@ -38,6 +38,7 @@ class SchedulerLoop(Bell):
     def __init__(self, owner: Process, settings: Settings, place: Place) -> None:
         self._sleepers = None
         self.held: dict[str, HeldJob] = {}
+        self._deleted: dict[str, HeldJob] = {}  # those of which a run goes on
         self.stopping = False
         self.runner = Runner(owner, settings, place, self._over)
         self.tell = partial(happened.tell, owner)
@@ -60,6 +61,8 @@ class SchedulerLoop(Bell):
     def hold(self, job: Job, *, active: bool, counted: datetime) -> HeldJob:
         """Record a new job, whose slots up to a moment are done with."""
         held = HeldJob(job, next(self._numbers), active=active, counted=counted)
+        if job.name in self._deleted:
+            held.adopt(self._deleted.pop(job.name))
         self.held[job.name] = held
         return held
 
@@ -85,8 +88,11 @@ class SchedulerLoop(Bell):
 
     def drop(self, held: HeldJob) -> None:
         """Forget a job; a run that has begun goes on."""
-        del self.held[held.job.name]
+        name = held.job.name
+        del self.held[name]
         self.rest(held, self.now())
+        if held.runs:  # which count, should the name come back
+            self._deleted[name] = held
 
     def begin(self, held: HeldJob, now: Now) -> None:
         """Wait for the slots of a job that was remembered."""
@@ -116,6 +122,8 @@ class SchedulerLoop(Bell):
 
     def _over(self, run: Run) -> None:
         """Hear that a run has ended."""
+        if not run.held.runs:
+            self._deleted.pop(run.job.name, None)
         if not run.manual and self._agenda.ended(run.held, trio.current_time()):
             self.ring()
 

@@ -548,6 +548,7 @@ class Tally(Bell):
         self._or_failed = or_failed  # one failure is enough
         self._left = 0
 
+    @trio.lowlevel.enable_ki_protection
     async def complete(self, limit: float) -> bool:
         """Wait until so many have ended; False if that takes longer than the limit."""
         at = trio.current_time() + limit
@@ -563,7 +564,6 @@ class Tally(Bell):
         self._left = self._wanted - len(over)
         return self._left <= 0 or (self._or_failed and any(_has_failed(task) for task in over))
 
-    @trio.lowlevel.enable_ki_protection
     async def _next_look(self) -> None:
         ears = [Ear(task, self._heard) for task in self._tasks if not task._is_over()]
         try:

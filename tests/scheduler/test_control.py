@@ -157,6 +157,24 @@ async def test_deleting_lets_a_run_end(autojump_clock, clock, events, diary):
     assert kinds(events)[-2:] == [("JobDeleted", "a"), ("JobStopped", "a")]
 
 
+@pytest.mark.conforms("SCHED-063", "SCHED-082")
+async def test_name_that_comes_back_during_a_run(autojump_clock, clock, diary):
+    """A job that is added while a run of its deleted namesake goes on waits for the end of that."""
+    job = Job("a", SECONDLY, diary.work, 2.5)
+    async with Scheduler([job], clock=clock) as scheduler:
+        await trio.sleep(1.2)
+        await scheduler.delete("a")
+        await scheduler.add(job)
+        assert scheduler.find("a").running == 1
+        await trio.sleep(3.5)
+        await scheduler.delete("a")
+        await trio.sleep(5)
+        await scheduler.add(job)
+        assert scheduler.find("a").running == 0
+    assert diary.slots == ["00:00:01", "00:00:04"]
+    assert diary.most == 1
+
+
 async def test_delete_all(autojump_clock, clock, events, diary):
     """No job is left, and each is told."""
     async with Scheduler([Job(name, SECONDLY, diary.work) for name in "ab"], clock=clock) as s:
