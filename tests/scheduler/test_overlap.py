@@ -192,3 +192,16 @@ async def test_crash_during_overlap(autojump_clock, clock, events, diary):
     assert diary.starts == [1, 4, 7, 10, 13]
     assert diary.most == 1
     assert len(skipped(events)) == 8
+
+
+@pytest.mark.conforms("CASE-105")
+async def test_slot_lost_while_everything_is_blocked(autojump_clock, clock, events, diary):
+    """A job of 6 s, and everything blocked for 6 s right after its start: one run, and one at the next slot."""
+    async with Scheduler([Job("a", Cron("*/5 * * * * *"), diary.work, 6)], clock=clock):
+        await trio.sleep(5.001)
+        assert diary.alive == 1
+        autojump_clock.jump(6)
+        await trio.sleep(2)
+        assert diary.most == 1
+        await trio.sleep(3)
+    assert diary.slots == ["00:00:05", "00:00:15"]
