@@ -5,6 +5,9 @@ import sys
 from contextlib import contextmanager
 from typing import Protocol
 
+import trio
+from trio.testing import MockClock
+
 import trio_otp
 from trio_otp import JobFailed, JobStarted, JobStopped, subscribe
 
@@ -49,14 +52,19 @@ def _is_async(fn):
     return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
 
 
-async def never_called(scenarios):
-    """Run scenarios, and name what the library offers that none of them has called."""
+def never_called(scenarios, with_threads=()):
+    """Run scenarios, and name what the library offers that none of them has called.
+
+    Those with worker threads run in real time: a clock that jumps has no rest beside them.
+    """
     called = set()
     before = sys.getprofile()
     sys.setprofile(lambda frame, _event, _arg: called.add(frame.f_code))
     try:
         for scenario in scenarios:
-            await scenario()
+            trio.run(scenario, clock=MockClock(autojump_threshold=0))
+        for scenario in with_threads:
+            trio.run(scenario)
     finally:
         sys.setprofile(before)
     return {name for code, name in offered().items() if code not in called}

@@ -17,7 +17,7 @@ APPLICATION = "trio_otp._application"
 LAYERS: tuple[str, ...] = (
     "_core _core.text _core.timers _core.waiting",
     "_core.options _cron_text _daylight",
-    "_core.exits _schedules",
+    "_core.exits _schedules _plain",
     "_core.errors _cron",
     "_core.restarts _core.failures",
     "_core.reports _core.specs _core.life",
@@ -33,7 +33,8 @@ LAYERS: tuple[str, ...] = (
     "_supervisor _task_supervisor _dynamic_supervisor _partition_supervisor",
     "_job_places _job_runs _job_gate _wall_clock",
     "_jobs",
-    "_job_events _agenda _job_storage",
+    "_job_events _agenda _job_storage _job_text",
+    "_job_sqlite",
     "_held_jobs",
     "_runner",
     "_scheduler_loop",

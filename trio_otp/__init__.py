@@ -10,6 +10,7 @@ from ._bag_table import BagTable as BagTable
 from ._core.children import ChildInfo as ChildInfo
 from ._core.errors import AlreadyRegistered as AlreadyRegistered
 from ._core.errors import AlreadyRunning as AlreadyRunning
+from ._core.errors import BadJobFile as BadJobFile
 from ._core.errors import BadReturn as BadReturn
 from ._core.errors import BadTableFile as BadTableFile
 from ._core.errors import CalledItself as CalledItself
@@ -87,6 +88,7 @@ from ._job_places import Place as Place
 from ._job_runs import JobRun as JobRun
 from ._job_runs import Outcome as Outcome
 from ._job_runs import current_run as current_run
+from ._job_sqlite import SQLiteStorage as SQLiteStorage
 from ._job_storage import JobStorage as JobStorage
 from ._job_storage import MemoryStorage as MemoryStorage
 from ._job_storage import StoredJob as StoredJob
@@ -139,7 +141,7 @@ __all__ = (  # noqa: RUF022  # by subject
     # when it is to happen
     "Every", "Cron", "At", "Schedule", "Jitter",
     "Scheduler", "Job", "JobInfo", "JobRun", "current_run", "WallClock", "SystemClock",
-    "Place", "OnOneOf", "OnAllOf", "JobStorage", "StoredJob", "MemoryStorage",
+    "Place", "OnOneOf", "OnAllOf", "JobStorage", "StoredJob", "MemoryStorage", "SQLiteStorage",
     "JobEvent", "JobAdded", "JobUpdated", "JobDeleted", "JobStarted", "JobStopped", "JobFailed",
     "JobSkipped", "JobMissed", "JobErrored", "SupervisorPassedOver", "StorageFailed", "ClockJumped",
     # inside a process
@@ -156,7 +158,7 @@ __all__ = (  # noqa: RUF022  # by subject
     "CallFailed", "NotRunning", "Exited", "TimedOut", "CalledItself", "MailboxFull",
     "AlreadyRunning", "StartFailed", "RestartsExhausted", "DuplicateChild", "UnknownChild",
     "UnknownJob",
-    "MaxChildren", "AlreadyRegistered", "BadReturn", "TableGone", "BadTableFile",
+    "MaxChildren", "AlreadyRegistered", "BadReturn", "TableGone", "BadTableFile", "BadJobFile",
     # words that options take
     "Restart", "Strategy", "AutoShutdown", "Overflow", "OnTimeout", "StreamOnTimeout",
     "Shutdown", "Limit", "EveryMode", "Dst", "DayRule",

@@ -1,15 +1,12 @@
 """The file of a table: rows as lines of JSON below a header, and a checksum at the end.
 
-Types that JSON lacks are written as an object with one key, their name. Pickle would take
-more types, but runs what a file tells it to. Everything here is plain and may take long:
-it is called in worker threads.
+Everything here is plain and may take long: it is called in worker threads.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from base64 import b64decode, b64encode
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,18 +14,15 @@ from uuid import uuid4
 
 from ._core.errors import BadTableFile
 from ._core.text import short
+from ._plain import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from os import PathLike
 
 _FORMAT: Final = "trio_otp table"
 _VERSION: Final = 1
 _SEAL_LENGTH: Final = len(b"sha256 \n") + 64
-_DEEPEST: Final = 100  # far below what the interpreter's own limit allows, on both ways
-
-_AS_IT_IS: Final[frozenset[type]] = frozenset({type(None), bool, int, float, str})
-_OF_PARTS: Final[frozenset[type]] = frozenset({list, tuple, set, frozenset, dict})
 
 
 def write(
@@ -72,7 +66,7 @@ def _lines(kind: str, head: dict[str, bool], rows: Iterable[tuple[Any, Any]]) ->
     yield _line({"format": _FORMAT, "version": _VERSION, "kind": kind, **head})
     for row in rows:
         try:
-            yield _line([_packed(part, 0) for part in row])
+            yield _line([pack(part) for part in row])
         except (TypeError, ValueError, RuntimeError) as error:  # the last: it changed meanwhile
             raise TypeError(f"the row of {short(row[0])} cannot be saved: {error}") from error
 
@@ -82,7 +76,7 @@ def _line(value: object) -> bytes:
 
 
 def _row(line: bytes) -> tuple[Any, Any]:
-    key, value = _unpacked(json.loads(line))
+    key, value = unpack(json.loads(line))
     return key, value
 
 
@@ -106,46 +100,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(opened)
         finally:
             os.close(opened)
-
-
-def _kind(value: object) -> type[object]:
-    return type(value)
-
-
-def _packed(value: Any, depth: int) -> Any:
-    """Write a value in the words of JSON; exact types only, since others would not come back."""
-    kind = _kind(value)
-    if kind in _AS_IT_IS:
-        return value
-    if kind is bytes:
-        return {"bytes": b64encode(value).decode("ascii")}
-    if depth == _DEEPEST:
-        raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
-    if kind in _OF_PARTS:
-        parts = value.items() if kind is dict else value
-        inner = [_packed(part, depth + 1) for part in parts]
-        return inner if kind is list else {kind.__name__: inner}
-    raise TypeError(f"{short(value)} is of type {kind.__qualname__}")
-
-
-def _unpacked(value: Any) -> Any:
-    kind = _kind(value)
-    if kind is list:
-        return [*map(_unpacked, value)]
-    if kind is dict:
-        ((name, inner),) = value.items()
-        return _MAKERS[name](inner)
-    return value
-
-
-def _made(maker: Callable[[list[Any]], Any]) -> Callable[[Any], Any]:
-    return lambda inner: maker(_unpacked(inner))
-
-
-_MAKERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "bytes": lambda inner: b64decode(inner, validate=True),
-    "tuple": _made(tuple),
-    "set": _made(set),
-    "frozenset": _made(frozenset),
-    "dict": _made(dict),
-}

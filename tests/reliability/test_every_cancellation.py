@@ -5,6 +5,7 @@ Each run of the tests takes another order of scheduling; `--trio-otp-repeat=20` 
 
 import os
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,9 @@ from trio_otp import (
     Reply,
     RestartsExhausted,
     Scheduler,
+    SQLiteStorage,
     StartFailed,
+    StoredJob,
     Supervisor,
     Table,
     Task,
@@ -489,6 +492,21 @@ async def jobs_by_hand():
                 await run.wait()
 
 
+async def jobs_in_a_file():
+    now = datetime.now(UTC)
+    with TemporaryDirectory() as folder:
+        storage = SQLiteStorage(Path(folder) / "jobs.db")
+        await storage.put(StoredJob(name="a", job=None, active=None, last_slot=now))
+        await storage.set_state("a", False, now)
+        await storage.set_last_slot("a", now)
+        assert [*await storage.load()] == [
+            StoredJob(name="a", job=None, active=False, last_slot=now)
+        ]
+        await storage.delete("a")
+        await storage.purge()
+        assert [*await storage.load()] == []
+
+
 async def files():
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rows"
@@ -568,9 +586,15 @@ async def test_files_are_whole(trio_otp_seed):
 
 
 @pytest.mark.real
-async def test_none_is_forgotten(autojump_clock):
+async def test_jobs_in_a_file_are_whole(trio_otp_seed):
+    """Whenever a scheduler with a file is cancelled, each operation was done or not."""
+    assert await cancel_everywhere(jobs_in_a_file, leaks, seed=trio_otp_seed) > 3
+
+
+@pytest.mark.real
+def test_none_is_forgotten():
     """Each async function that the library offers is among what is cancelled at every point."""
-    assert await never_called([*SCENARIOS, files]) == set()
+    assert never_called(SCENARIOS, [files, jobs_in_a_file]) == set()
 
 
 # --- calls against processes that go on ------------------------------------------------------

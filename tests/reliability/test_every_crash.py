@@ -4,12 +4,14 @@ Each run of the tests takes another order of scheduling; `--trio-otp-repeat=20` 
 """
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import trio
+from attrs import evolve
 from outcome import Error, Value
 
 from helpers_reliability import never_called, offered, whole_runs
@@ -30,7 +32,9 @@ from trio_otp import (
     Reply,
     RestartsExhausted,
     Scheduler,
+    SQLiteStorage,
     StartFailed,
+    StoredJob,
     Supervisor,
     Table,
     Task,
@@ -278,6 +282,25 @@ async def jobs_by_hand(crashing):
         assert len(begun) == 2
 
 
+async def jobs_in_a_file(crashing):
+    """A crash of the process that keeps them leaves the file whole."""
+    stored = StoredJob(name="a", job=None, active=None, last_slot=datetime.now(UTC))
+    with TemporaryDirectory() as folder:
+        storage = SQLiteStorage(Path(folder) / "jobs.db")
+
+        async def keep():
+            await storage.put(stored)
+            await storage.set_state("a", True, stored.last_slot)
+            await storage.set_last_slot("a", stored.last_slot)
+            assert [one.name for one in await storage.load()] == ["a"]
+            await storage.delete("a")
+            await storage.purge()
+
+        async with TaskSupervisor() as home:
+            await home.start_child(crashing(keep), restart="transient").wait()
+        assert [*await storage.load()] in ([], [evolve(stored, active=True)])
+
+
 async def files(crashing):
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rows"
@@ -436,6 +459,12 @@ async def test_files(trio_otp_seed):
     assert await crash_everywhere(files, leaks, seed=trio_otp_seed) >= 2
 
 
+@pytest.mark.real
+async def test_jobs_in_a_file(trio_otp_seed):
+    """Wherever who keeps jobs in a file crashes, the file is whole, and its next life goes on with it."""
+    assert await crash_everywhere(jobs_in_a_file, leaks, seed=trio_otp_seed) >= 2
+
+
 SCENARIOS = [
     partial(children, strategy="one_for_one"),
     giving_up,
@@ -447,7 +476,6 @@ SCENARIOS = [
     tables,
     jobs,
     jobs_by_hand,
-    files,
     isolated_tasks,
     tasks_that_are_ended,
     linked_tasks,
@@ -458,8 +486,11 @@ SCENARIOS = [
 
 
 @pytest.mark.real
-async def test_none_is_forgotten(autojump_clock):
+def test_none_is_forgotten():
     """Each async function that the library offers is met while functions around it crash."""
-    assert await never_called([]) == {*offered().values()}
-    whole = [partial(scenario, lambda fn: fn) for scenario in SCENARIOS]
-    assert await never_called(whole) == set()
+    assert never_called([]) == {*offered().values()}
+    whole, with_threads = (
+        [partial(scenario, lambda fn: fn) for scenario in scenarios]
+        for scenarios in (SCENARIOS, [files, jobs_in_a_file])
+    )
+    assert never_called(whole, with_threads) == set()

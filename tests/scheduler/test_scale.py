@@ -50,6 +50,24 @@ async def test_idle_jobs_cost_nothing(autojump_clock, clock):
     assert wakes.steps["Scheduler"] <= 121
 
 
+@pytest.mark.conforms("SCHED-141")
+async def test_adding_a_job_costs_the_same_among_many(autojump_clock, clock, monkeypatch):
+    """Its schedule is asked once, nobody else's, and the loop sleeps on."""
+    jobs, asked, found = daily(500), [], Cron.next_after
+    monkeypatch.setattr(
+        Cron, "next_after", lambda cron, now: (asked.append(cron), found(cron, now))[1]
+    )
+    async with Scheduler([Job("first", Every(1), noop)], clock=clock) as scheduler:
+        await trio.sleep(0.5)
+        wakes = Wakes()
+        trio.lowlevel.add_instrument(wakes)
+        for job in jobs:
+            await scheduler.add(job)
+        trio.lowlevel.remove_instrument(wakes)
+    assert [id(cron) for cron in asked] == [id(job.schedule) for job in jobs]
+    assert wakes.steps.get("Scheduler", 0) == 0
+
+
 @pytest.mark.conforms("SCHED-142", "SCHED-090")
 async def test_many_due_at_once_block_nobody(autojump_clock, clock):
     """All start, in order; between two starts others have a turn."""

@@ -132,6 +132,10 @@ class BadTableFile(ValueError):
     """The file is damaged, or is not one of a table of that kind."""
 
 
+class BadJobFile(ValueError):
+    """The file is damaged, or is not one of an `SQLiteStorage` of that version."""
+
+
 class ExitProcess(BaseException):
     """Raised by user code to end its own process with a reason; OTP's `exit/1`.
 
