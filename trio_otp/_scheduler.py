@@ -18,6 +18,7 @@ from ._core.process import Process, current_process
 from ._core.reports import log
 from ._core.text import short
 from ._core.trapping import trap_exit
+from ._core.waiting import until
 from ._cron import Cron
 from ._daylight import find_zone, to_moment
 from ._job_places import On, to_place
@@ -183,8 +184,7 @@ class Scheduler(Process):
             Exception: What its schedule, or the storage, raises; then nothing has changed.
         """
         job = _placed(job, self._zone)
-        async with self._changing:
-            loop = self._open()
+        async with self._change() as loop:
             now = loop.now()
             track = loop.track(job, now)
             await self._store(
@@ -224,8 +224,7 @@ class Scheduler(Process):
             NotRunning: The scheduler does not run, or is stopping.
             Exception: What the storage raises; then nothing has changed.
         """
-        async with self._changing:
-            loop = self._open()
+        async with self._change() as loop:
             if name not in loop.held:
                 return False
             await self._settings.storage.delete(name)
@@ -235,8 +234,7 @@ class Scheduler(Process):
     @trio.lowlevel.enable_ki_protection
     async def delete_all(self) -> None:
         """Have no job any more; `delete_all_jobs/0`. Errors and cancellation as in `delete`."""
-        async with self._changing:
-            loop = self._open()
+        async with self._change() as loop:
             await self._settings.storage.purge()
             for name in tuple(loop.held):
                 self._forget(loop, name)
@@ -253,8 +251,8 @@ class Scheduler(Process):
             NotRunning: The scheduler does not run, or is stopping.
             Exception: What its schedule, or the storage, raises; then nothing has changed.
         """
-        async with self._changing:
-            loop, held, now = self._open(), self._known(name), self._now()
+        async with self._change() as loop:
+            held, now = self._known(name), loop.now()
             if held.active and held.error is None:
                 return
             track = loop.track(held.job, now)
@@ -270,8 +268,8 @@ class Scheduler(Process):
         Its slots until then are lost, not put off. A run that goes on is not touched.
         Nothing happens if it is inactive. Errors and cancellation as in `activate`.
         """
-        async with self._changing:
-            loop, held, now = self._open(), self._known(name), self._now()
+        async with self._change() as loop:
+            held, now = self._known(name), loop.now()
             if not held.active:
                 return
             await self._settings.storage.set_state(name, False, now.wall)
@@ -295,6 +293,7 @@ class Scheduler(Process):
                 can take the run.
         """
         await trio.lowlevel.checkpoint()
+        await self._next_life()
         return self._open().run_now(self._known(name))
 
     @trio.lowlevel.enable_ki_protection
@@ -315,6 +314,7 @@ class Scheduler(Process):
         if not self._settings.manual:
             raise RuntimeError(f"{self!r} runs its jobs itself: run_due needs manual=True")
         await trio.lowlevel.checkpoint()
+        await self._next_life()
         loop, now = self._open(), self._now()
         now = now if moment is None else now.moved_to(to_moment("moment", moment))
         return tuple(run.process for run in await loop.start_due(now, lambda: loop.stopping))
@@ -351,11 +351,13 @@ class Scheduler(Process):
                 yield On(supervisor)
 
     async def _live(self, loop: SchedulerLoop, life: Life, exiting: ExitRequest) -> None:
-        with exiting.interrupts() as starting:
-            await self._load(loop)
-        if starting.cancelled_caught:
+        with exiting.interrupts():
+            # Whoever changed something in the life before ends with that first.
+            async with self._changing:
+                await self._load(loop)
+                self._loop = loop
+        if self._loop is None:
             return
-        self._loop = loop
         self._become_ready(life)
         for held in tuple(loop.held.values()):
             if not exiting.is_set() and self._boot(loop, held):
@@ -422,6 +424,17 @@ class Scheduler(Process):
         self._booted.discard(name)
         loop.drop(held)
         loop.tell(happened.JobDeleted, held.job)
+
+    @asynccontextmanager
+    async def _change(self) -> AsyncGenerator[SchedulerLoop]:
+        """Change jobs, one at a time, here and in storage."""
+        await self._next_life()
+        async with self._changing:
+            yield self._open()
+
+    async def _next_life(self) -> None:
+        """Wait for a life that was promised, as calls of an agent do."""
+        await until(lambda: self._status not in ("starting", "restarting"), self)
 
     def _running(self) -> SchedulerLoop:
         if self._loop is None:

@@ -14,6 +14,7 @@ from trio_otp import (
     ExitProcess,
     Ignore,
     Reply,
+    StopLate,
     Supervisor,
     Task,
     TaskSupervisor,
@@ -176,3 +177,23 @@ def test_one_error_that_leaves_twice():
     """An error that leaves a nursery by two ways is one failure."""
     error = ValueError()
     assert merged([error, error]) == (error, [])
+
+
+async def test_stop_of_a_block_that_is_broken_off(autojump_clock):
+    """Who breaks off the wait for a late child goes on waiting for its end, and it counts as killed."""
+
+    async def stubborn(*, task_status):
+        task_status.started()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(20)
+
+    def leave(event):
+        if isinstance(event, StopLate):
+            raise SystemExit(3)
+
+    task, begun = Task(stubborn, shutdown=5), trio.current_time()
+    with pytest.raises(SystemExit), subscribe(leave):
+        async with task:
+            pass
+    assert trio.current_time() - begun == 20
+    assert task.last_exit.reason == "killed"

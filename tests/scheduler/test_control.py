@@ -9,6 +9,7 @@ import trio.lowlevel
 
 from trio_otp import (
     At,
+    Backoff,
     ChildSpec,
     Cron,
     DuplicateChild,
@@ -302,7 +303,11 @@ async def test_reboot(autojump_clock, clock, diary):
 
 def crash(scheduler):
     """Let the loop of a scheduler fail, which nobody can but from inside."""
-    scheduler._loop._agenda = None
+
+    async def fail(*_):
+        raise RuntimeError("the loop has failed")
+
+    scheduler._loop.start_due = fail
     scheduler.check_clock()
 
 
@@ -324,6 +329,28 @@ async def test_scheduler_that_crashes(autojump_clock, clock, events, diary):
     assert sorted((run.job, run.slot.second) for run in diary.runs) == [
         (name, second) for name in ("added", "listed") for second in (1, 2, 3, 4)
     ]
+
+
+@pytest.mark.conforms("SCHED-074")
+async def test_asking_between_two_lives(autojump_clock, clock, diary):
+    """Requests wait for the life that was promised; what is being added when it begins is there."""
+
+    class Slow(MemoryStorage):
+        async def put(self, stored, /):
+            await trio.sleep(3)
+            await super().put(stored)
+
+    scheduler = Scheduler(clock=clock, storage=Slow())
+    spec = scheduler.child_spec(backoff=Backoff(1))
+    async with Supervisor([spec]), trio.open_nursery() as nursery:
+        nursery.start_soon(scheduler.add, Job("early", MINUTELY, diary.work))
+        await trio.sleep(2)
+        crash(scheduler)
+        await trio.sleep(0.5)
+        assert scheduler.status == "restarting"
+        await scheduler.add(Job("late", MINUTELY, diary.work))
+        assert [job.name for job in scheduler.jobs] == ["early", "late"]
+        await (await scheduler.run_job("early"))
 
 
 # --- from inside a job, order, snapshots ---------------------------------------------------------
