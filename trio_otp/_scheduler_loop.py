@@ -146,17 +146,21 @@ class SchedulerLoop(Bell):
         started: list[Run] = []
         due = [(held, held.track) for held in self._agenda.take_due(now)]
         for held, track in due:
+            if held.track is not track:
+                continue  # it was changed since, or is gone
             if stop():
                 self._agenda.wait(held)  # for who settles what is left
-            elif held.track is track:  # else it was changed since, or is gone
-                for slot, in_line in self._slots(held, now):
-                    if started:
-                        # One in a batch of Trio's: those of the same batch run in any order.
-                        await trio.lowlevel.checkpoint()
-                    if held.track is track:
-                        started += self.runner.offer(held, slot, in_line=in_line)
-                    else:
-                        self.tell(happened.JobSkipped, held.job, slot=slot.at, reason="deleted")
+                continue
+            for slot, in_line in self._slots(held, now):
+                if started:
+                    # One in a batch of Trio's: those of the same batch run in any order.
+                    await trio.lowlevel.checkpoint()
+                if stop():
+                    self._missed(held, (slot.at,), False, "stopping")
+                elif held.track is not track:
+                    self.tell(happened.JobSkipped, held.job, slot=slot.at, reason="deleted")
+                else:
+                    started += self.runner.offer(held, slot, in_line=in_line)
         return started
 
     async def finish(self, grace: float) -> None:

@@ -227,6 +227,49 @@ async def test_stop_during_the_start(autojump_clock, clock):
         assert trio.current_time() < 50
 
 
+async def test_stop_and_changes_while_many_are_due(autojump_clock, clock, events, diary):
+    """The first of many that are due deletes one, changes one, and stops: what is left is missed."""
+
+    async def first():
+        await scheduler.delete("b")
+        await scheduler.update("c", timeout=5)
+        await scheduler.stop()
+
+    at_one = Cron("1 * * * * *")
+    jobs = [Job("a", at_one, first), *(Job(name, at_one, diary.work) for name in "bcdefgh")]
+    scheduler = Scheduler(jobs, clock=clock)
+    async with scheduler:
+        assert str(await scheduler.wait()) == "shutdown"
+    missed = [event.job for event in events.of(JobMissed) if event.reason == "stopping"]
+    assert {run.job for run in diary.runs} | set(missed) <= set("bcdefgh")
+    assert not {run.job for run in diary.runs} & set(missed)
+    assert set(missed) >= set("fgh")
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_catching_up_while_the_job_is_deleted(autojump_clock, clock, events, diary, late):
+    """What is left of its slots is dropped, and told; with the stop they are missed."""
+
+    async def work():
+        if not diary.runs:
+            await (scheduler.delete("a") if late else scheduler.stop())
+        await diary.work()
+
+    job = Job("a", SECONDLY, work, catch_up="all", overlap="allow")
+    scheduler = Scheduler([job], clock=clock, max_sleep=1)
+    async with scheduler:
+        await trio.sleep(0.5)
+        clock.jump(20)
+        await trio.sleep(5)
+    told = [
+        (event.reason, getattr(event, "slots", [0])) for event in events if hasattr(event, "reason")
+    ]
+    assert {reason for reason, _ in told} == {"deleted" if late else "stopping"}
+    begun = len(events.of(JobStarted))
+    assert begun < 10
+    assert begun + sum(len(slots) for _, slots in told) in (20, 21)
+
+
 async def test_grace_has_no_limit_if_so_wanted(autojump_clock, clock, diary):
     """`grace=None` waits for all runs."""
     async with Scheduler([Job("a", SECONDLY, diary.work, 1000)], clock=clock, grace=None):
