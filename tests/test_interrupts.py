@@ -21,7 +21,7 @@ def runs():
             stderr=subprocess.PIPE,
             text=True,
         )
-        for scenario in ("restarts", "tasks", "agents", "streams")
+        for scenario in ("restarts", "tasks", "agents", "streams", "jobs")
     }
     yield running
     for one in running.values():
@@ -30,7 +30,7 @@ def runs():
 
 
 @pytest.mark.conforms("CASE-83", "REVIEW-1")
-@pytest.mark.parametrize("scenario", ["restarts", "tasks", "agents", "streams"])
+@pytest.mark.parametrize("scenario", ["restarts", "tasks", "agents", "streams", "jobs"])
 def test_interrupt_in_each_function(runs, scenario):
     """Ctrl-C anywhere in the library ends the program, with all cleanup done and no fault of ours."""
     shown, errors = runs[scenario].communicate(timeout=50)

@@ -165,6 +165,10 @@ class Runner(Bell):
             if run.about is None:
                 run.end("stopping")
 
+    def part(self) -> None:
+        """Let go of the loop, which knows us, a cycle; runs on other supervisors may still end."""
+        self._over = _nobody
+
     def kill_all(self) -> None:
         """Cancel all runs at once."""
         for run in tuple(self._runs):
@@ -307,6 +311,10 @@ class Runner(Bell):
             return False
         run.held.counted = max(slot, run.held.counted)
         return True
+
+
+def _nobody(_: Run) -> None:
+    pass
 
 
 async def _answer(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:

@@ -341,6 +341,7 @@ class Scheduler(Process):
                 finally:
                     loop.stopping = True
                     loop.runner.end_all()
+                    loop.runner.part()
 
     @asynccontextmanager
     async def _home_of_runs(self) -> AsyncGenerator[Place]:

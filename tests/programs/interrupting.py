@@ -23,12 +23,17 @@ import trio_otp
 from trio_otp import (
     Agent,
     ChildSpec,
+    Cron,
+    Every,
+    Job,
     RestartsExhausted,
+    Scheduler,
     Supervisor,
     Task,
     TaskSupervisor,
     current_process,
 )
+from trio_otp.testing import SettableClock
 
 LIBRARY = str(Path(trio_otp.__file__).parent)
 INSIDE_AWAIT = {dis.opmap["SEND"], dis.opmap["YIELD_VALUE"]}
@@ -150,6 +155,29 @@ async def streams():
     async with Task.async_stream(numbers(), brief) as results:
         async for _ in results:
             break
+
+
+async def jobs():
+    beat = Every(0.02)
+    listed = [
+        Job("falls", beat, falls),
+        Job("next", beat, steady, overlap="replace", when=lambda: True),
+        Job("limited", beat, steady, timeout=0.01, ack="after"),
+        Job("boot", Cron("@reboot"), brief),
+    ]
+    clock = SettableClock()
+    async with Scheduler(listed, clock=clock, max_concurrency=3, grace=0) as scheduler:
+        await scheduler.add(Job("more", Cron("* * * * * *"), brief))
+        clock.jump(5)
+        scheduler.check_clock()
+        await scheduler.update("more", timeout=1)
+        await scheduler.deactivate("more")
+        await scheduler.activate("more")
+        await (await scheduler.run_job("more"))
+        clock.jump(-20)
+        await trio.sleep(0.1)
+        await scheduler.delete("more")
+        await scheduler.stop()
 
 
 # --- runs --------------------------------------------------------------------------------

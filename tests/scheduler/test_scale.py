@@ -1,6 +1,7 @@
 """Many jobs: counted in tasks, wakes, places in memory and steps, since a clock would tell of the machine."""
 
 import gc
+import weakref
 from datetime import UTC, datetime
 from itertools import pairwise
 from random import Random
@@ -146,6 +147,36 @@ async def test_jobs_that_are_gone_leave_nothing(autojump_clock, clock):
             await turn(number)
         gc.collect()
         assert len(gc.get_objects()) - before < 100
+
+
+async def test_life_leaves_no_cycle(autojump_clock, clock):
+    """What a life has made is gone with it, without the collector; also if it crashes or is killed."""
+
+    async def fail():
+        raise ValueError("fail")
+
+    beat = Cron("* * * * * *")
+    jobs = [
+        Job("a", beat, noop), Job("b", beat, fail), Job("c", Every(0.3), trio.sleep, 9, overlap="replace"),
+        Job("d", Every(0.3), trio.sleep, 9, timeout=0.2), Job("e", beat, noop, when=lambda: False),
+    ]  # fmt: skip
+    gc.collect()
+    gc.disable()
+    try:
+        scheduler = Scheduler(jobs, clock=clock, max_concurrency=2)
+        async with scheduler:
+            loop = weakref.ref(scheduler._loop)
+            await trio.sleep(3.5)
+            await (await scheduler.run_job("a"))
+        assert loop() is None
+        async with trio.open_nursery() as nursery:
+            await nursery.start(scheduler.run)
+            loop = weakref.ref(scheduler._loop)
+            await trio.sleep(3.5)
+            nursery.cancel_scope.cancel()
+        assert loop() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.conforms("SCHED-152")
