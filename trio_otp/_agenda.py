@@ -18,7 +18,7 @@ import attrs
 from ._core.text import short
 from ._core.timers import Timers
 from ._daylight import to_moment
-from ._schedules import Every, Schedule
+from ._schedules import Every, Schedule, to_jitter
 
 if TYPE_CHECKING:
     from random import Random
@@ -75,7 +75,7 @@ class Track(ABC):
 
     def __init__(self, job: Job, random: Random) -> None:
         self.name = job.name
-        self.jitter = job.schedule.jitter
+        self.jitter = to_jitter(job.schedule.jitter)
         self.random = random
         self.next = None
         self.start = math.inf
@@ -341,7 +341,12 @@ class Agenda(Generic[E]):
     def next_slot(self, entry: E, now: Now) -> datetime | None:
         """Give when a job comes next."""
         track = entry.track
-        return None if track is None or track.next is None else track._wall(track.next, now)
+        if track is None or track.next is None:
+            return None
+        try:
+            return track._wall(track.next, now)
+        except OverflowError:  # beyond the years that a datetime knows
+            return None
 
     def __len__(self) -> int:
         """Give how many places in memory it takes: not more than twice its jobs and some."""

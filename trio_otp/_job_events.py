@@ -126,9 +126,10 @@ class JobMissed(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class JobErrored(JobEvent):
-    """A schedule of one's own, or a guard, failed.
+    """A schedule, a guard or a place of one's own failed.
 
-    After an error of its schedule a job has no slots until it is activated or changed.
+    After an error of its schedule a job has no slots until it is activated or changed; after one
+    of the others it has no run at this slot.
     """
 
     error: Exception

@@ -107,15 +107,23 @@ class Runner(Bell):
 
     def _start_all(self, held: HeldJob, slot: Slot, *, in_line: bool, manual: bool) -> list[Run]:
         in_line = self._replace(held, in_line)
-        place = held.job.where or self._place
         runs: list[Run] = []
-        for able in place.choose(self._settings.random):
+        for able in self._choose(held.job):
             run = Run(held, slot, span=next(self._spans), in_line=in_line, manual=manual)
             if self._start(run, able):
                 runs.append(run)
         if not runs:
             self._tell(happened.JobSkipped, held.job, slot=slot.at, reason="no_supervisor")
         return runs
+
+    def _choose(self, job: Job) -> tuple[Candidates, ...]:
+        place = job.where or self._place
+        try:
+            return place.choose(self._settings.random)
+        except Exception as error:  # a strategy of the user's
+            reports.lost(error, f"the choice of a supervisor for job {short(job.name)} has failed")
+            self._tell(happened.JobErrored, job, error=error)
+            return ()
 
     def _replace(self, held: HeldJob, in_line: bool) -> bool:
         """End what the job runs, if that is to be; say if the next is to wait for that."""

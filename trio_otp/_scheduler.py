@@ -352,12 +352,12 @@ class Scheduler(Process):
                 yield On(supervisor)
 
     async def _live(self, loop: SchedulerLoop, life: Life, exiting: ExitRequest) -> None:
-        with exiting.interrupts():
+        with exiting.interrupts() as starting:
             # Whoever changed something in the life before ends with that first.
             async with self._changing:
                 await self._load(loop)
                 self._loop = loop
-        if self._loop is None:
+        if starting.cancelled_caught:
             return
         self._become_ready(life)
         for held in tuple(loop.held.values()):

@@ -13,11 +13,14 @@ from trio_otp import (
     Job,
     JobErrored,
     JobFailed,
+    JobSkipped,
     JobStarted,
     JobStopped,
     MemoryStorage,
+    NotRunning,
     OnAllOf,
     OnOneOf,
+    Place,
     Schedule,
     Scheduler,
     StorageFailed,
@@ -291,6 +294,49 @@ async def test_schedule_that_fails_at_once(autojump_clock, clock):
         with pytest.raises(KeyError, match="schedule"):
             await scheduler.add(Job("odd", schedule, noop))
         assert scheduler.jobs == ()
+
+
+class Lost(Place):
+    """A strategy that does not know where to go."""
+
+    def choose(self, random):
+        raise KeyError("where")
+
+
+@pytest.mark.conforms("SCHED-093")
+async def test_strategy_that_fails(autojump_clock, clock, events, diary, caplog):
+    """Costs its job this run, which is told; the scheduler goes on."""
+    jobs = [Job("lost", SECONDLY, diary.work, where=Lost()), Job("good", SECONDLY, diary.work)]
+    async with Scheduler(jobs, clock=clock) as scheduler:
+        await trio.sleep(2.5)
+        with pytest.raises(NotRunning, match="job 'lost' has no supervisor that can take a run"):
+            await scheduler.run_job("lost")
+        assert scheduler.find("lost").state == "active"
+    assert {run.job for run in diary.runs} == {"good"}
+    assert [repr(event.error) for event in events.of(JobErrored)] == ["KeyError('where')"] * 3
+    assert [event.reason for event in events.of(JobSkipped)] == ["no_supervisor"] * 3
+    assert "the choice of a supervisor for job 'lost' has failed" in caplog.text
+
+
+async def test_times_beyond_all_calendars(autojump_clock, clock, diary):
+    """An interval of millions of years is due once, at its beginning, and can be looked at."""
+    job = Job("a", Every(1e15, initial_delay=0), diary.work)
+    async with Scheduler([job], clock=clock) as scheduler:
+        await trio.sleep(1)
+        assert (scheduler.find("a").state, scheduler.find("a").next_slot) == ("active", None)
+    assert len(diary.runs) == 1
+
+
+async def test_jitter_of_a_schedule_of_ones_own(autojump_clock, clock, diary):
+    """May be a number; what is none is refused when the job is added."""
+    schedule = Odd(raise_error)
+    schedule.asked, schedule.jitter = -10, 0.5
+    async with Scheduler([Job("a", schedule, diary.work)], clock=clock) as scheduler:
+        await trio.sleep(1.6)
+        schedule.jitter = "much"
+        with pytest.raises(TypeError, match="jitter must be a number of seconds"):
+            await scheduler.add(Job("b", schedule, diary.work))
+    assert len(diary.runs) == 1
 
 
 class NaiveClock:

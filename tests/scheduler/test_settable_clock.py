@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from trio_otp import Cron, Job, Scheduler, SystemClock, WallClock
 from trio_otp._wall_clock import ClockWatch, Now
@@ -25,6 +26,20 @@ async def test_goes_with_trios_clock(autojump_clock):
     assert clock.now() == NOON
     await trio.sleep(3600.5)
     assert clock.now() == NOON + timedelta(seconds=3600.5)
+
+
+def test_stands_still_between_two_runs():
+    """It goes on from where it was last seen, whatever Trio's clock says in the next run."""
+    clock, seen = SettableClock(NOON), []
+
+    async def look(seconds):
+        seen.append(clock.now())
+        await trio.sleep(seconds)
+        seen.append(clock.now())
+
+    for seconds in (60, 5):
+        trio.run(look, seconds, clock=MockClock(autojump_threshold=0))
+    assert [(moment - NOON).total_seconds() for moment in seen] == [0, 60, 60, 65]
 
 
 @pytest.mark.conforms("SCHED-150")

@@ -29,14 +29,17 @@ class SettableClock:
     """
 
     def __init__(self, start: datetime = START) -> None:
-        self._shown = to_moment("start", start)
-        self._since: float | None = None
+        self._shown = self._seen = to_moment("start", start)
+        self._since = 0.0
+        self._run: trio.lowlevel.TrioToken | None = None
 
     def now(self) -> datetime:
-        """Give the time of day, in UTC."""
-        if self._since is None:
-            self._since = trio.current_time()
-        return self._shown + timedelta(seconds=trio.current_time() - self._since)
+        """Give the time of day, in UTC. Between two runs of Trio it stands still."""
+        if self._run is not (run := trio.lowlevel.current_trio_token()):
+            self._run = run
+            self._show(self._seen)
+        self._seen = self._shown + timedelta(seconds=trio.current_time() - self._since)
+        return self._seen
 
     def jump(self, seconds: float | timedelta) -> None:
         """Set it forward, or back by a negative number, as a person or NTP does.
@@ -45,7 +48,7 @@ class SettableClock:
             TypeError: That is no number of seconds.
             ValueError: It is not finite.
         """
-        self._shown, self._since = self.now() + _length("seconds", seconds), trio.current_time()
+        self._show(self.now() + _length("seconds", seconds))
 
     def set_to(self, moment: datetime) -> None:
         """Set it to a time of day; an aware datetime.
@@ -54,7 +57,8 @@ class SettableClock:
             TypeError: `moment` is no datetime.
             ValueError: It has no time zone.
         """
-        self._shown, self._since = to_moment("moment", moment), trio.current_time()
+        self._run = trio.lowlevel.current_trio_token()
+        self._show(to_moment("moment", moment))
 
     def suspend(self, seconds: float | timedelta) -> None:
         """Have the machine sleep: time passes by this clock, and none by Trio's.
@@ -67,6 +71,10 @@ class SettableClock:
         if length < timedelta(0):
             raise ValueError(f"seconds must not be negative, got {short(seconds)}: use jump")
         self.jump(length)
+
+    def _show(self, moment: datetime) -> None:
+        self._shown = self._seen = moment
+        self._since = trio.current_time()
 
 
 def _length(option: str, value: float | timedelta) -> timedelta:
