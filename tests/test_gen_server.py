@@ -1137,7 +1137,7 @@ async def end_by_system_exit(server):
             await server.call("exit")
 
 
-@pytest.mark.conforms("GS-061", "GS-062", "GS-066", "PEER-6")
+@pytest.mark.conforms("GS-061", "GS-062", "GS-066", "PEER-6", "OBS-05")
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize(
     "end",

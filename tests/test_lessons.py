@@ -11,7 +11,16 @@ import pytest
 import trio
 import trio.testing
 
-from trio_otp import Agent, Supervisor, Task, TaskSupervisor, TimedOut
+from trio_otp import (
+    Agent,
+    DynamicSupervisor,
+    Exited,
+    RestartsExhausted,
+    Supervisor,
+    Task,
+    TaskSupervisor,
+    TimedOut,
+)
 
 
 async def after(seconds, value=None):
@@ -287,3 +296,90 @@ async def test_errors_that_break_repr(autojump_clock, caplog, error, linked):
         async with TaskSupervisor() as tasks:
             task = tasks.async_nolink(after, 1, error)
             assert (await task.wait()).error is error
+
+
+# --- seen when other libraries were run -----------------------------------------------------
+
+
+@pytest.mark.conforms("OBS-06")
+async def test_cancellation_is_no_error_of_a_task(autojump_clock):
+    """Who awaits a task of its own nursery and is cancelled with it is cancelled; no `except` has it."""
+    caught = []
+
+    async def wait(nursery):
+        task = Task.async_(nursery, trio.sleep_forever)
+        try:
+            await task
+        except Exception as error:
+            caught.append(error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, nursery)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert caught == []
+
+
+@pytest.mark.conforms("OBS-08")
+@pytest.mark.parametrize("end", ["stop", "kill", "crash"])
+async def test_nobody_waits_for_the_dead(autojump_clock, end):
+    """Whoever waits for a task, or for the answer of an agent, hears of its end whatever that is."""
+
+    async def work(_=None):
+        await trio.sleep(1)
+        if end == "crash":
+            raise KeyError("crash")
+        await trio.sleep_forever()
+
+    async def wait_for(awaitable):
+        with pytest.raises((Exited, KeyError)):
+            await awaitable
+        ended.append(trio.current_time() - begun)
+
+    begun, ended = trio.current_time(), []
+    async with TaskSupervisor() as home, DynamicSupervisor(max_restarts=9) as agents:
+        task = home.async_nolink(work)
+        agent = await agents.start_child(Agent(int).child_spec(restart="temporary"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_for, task)
+            nursery.start_soon(wait_for, agent.get(work, timeout=None))
+            await trio.sleep(1)
+            if end != "crash":
+                task.kill()
+                agent.kill()
+    assert ended == [1, 1]
+
+
+@pytest.mark.conforms("OBS-10")
+async def test_fan_out_has_a_limit(autojump_clock):
+    """Of 5,000 items only a few are worked on at once, though nobody has asked for a limit."""
+    alive = most = 0
+
+    async def work(_):
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        await trio.sleep(0.001)
+        alive -= 1
+
+    async with Task.async_stream(range(5000), work) as results:
+        assert len([one async for one in results]) == 5000
+    assert 1 < most <= 64
+
+
+@pytest.mark.conforms("OBS-14")
+async def test_error_after_the_start(autojump_clock):
+    """A child that fails long after it has said that it is ready is a crash like any other."""
+    lives = []
+
+    async def late(*, task_status):
+        task_status.started()
+        lives.append(trio.current_time())
+        await trio.sleep(10)
+        raise KeyError("late")
+
+    with pytest.raises(RestartsExhausted) as caught:
+        async with Supervisor([late], max_restarts=1, max_seconds=60):
+            await trio.sleep_forever()
+    assert len(lives) == 2
+    assert isinstance(caught.value.__cause__, KeyError)

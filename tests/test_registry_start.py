@@ -173,7 +173,7 @@ async def test_run_in_context_of_the_home(home):
 
 
 @pytest.mark.parametrize("many", [1, 2, 100])
-@pytest.mark.conforms("REG-073")
+@pytest.mark.conforms("REG-073", "OBS-07")
 async def test_all_get_the_error(autojump_clock, home, many):
     """If the start fails, all who wait get an error of their own from one cause; the next may try."""
     crash = Oops("no")

@@ -28,6 +28,7 @@ async def test_runs_overlap_if_allowed(autojump_clock, clock, diary):
 
 
 @pytest.mark.conforms("SCHED-061")
+@pytest.mark.reports("quantum-core#66")
 async def test_slots_are_skipped_while_a_run_goes_on(autojump_clock, clock, diary, events):
     """By default; each skipped slot is told, with the reason."""
     async with Scheduler([Job("slow", EVERY_SECOND, diary.work, 3.5)], clock=clock):
@@ -169,6 +170,7 @@ async def test_waiting_run_goes_with_its_job(autojump_clock, clock, diary, event
 
 
 @pytest.mark.conforms("SCHED-067")
+@pytest.mark.reports("quantum-core#66")
 async def test_run_over_its_time_is_cancelled(autojump_clock, clock, diary, events):
     """At that very moment, with an outcome of its own; the next slot has its run."""
     job = Job("slow", Cron("*/10 * * * * *"), diary.work, 60, timeout=5)

@@ -1,7 +1,10 @@
 """The clock of the test kit, and what becomes of a test that forgets it."""
 
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import trio
@@ -92,7 +95,7 @@ def test_kinds_of_clock():
     assert abs(SystemClock().now() - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-@pytest.mark.conforms("SCHED-151", "SCHED-153")
+@pytest.mark.conforms("SCHED-151")
 @pytest.mark.parametrize("max_sleep", [30, 1, None])
 async def test_forgotten_clock(autojump_clock, max_sleep):
     """Trio's time flies and the machine's stands: the scheduler says so instead of spinning for ever."""
@@ -130,6 +133,23 @@ async def test_zone_of_the_machine_means_nothing(autojump_clock, clock, diary, m
         monkeypatch.setitem(os.environ, "TZ", "Asia/Tokyo")
         await trio.sleep(2 * 86400)
     assert diary.slots == ["03:00:00", "03:00:00"]
+
+
+@pytest.mark.real
+@pytest.mark.conforms("SCHED-153")
+def test_zones_of_a_package():
+    """Where the system has no files of time zones, those of the package tzdata do, in all nights."""
+    tests = Path(__file__).parent.parent
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not real"]
+    nights = [
+        str(tests / "schedules" / "test_daylight.py"),
+        str(tests / "scheduler" / "test_clock.py"),
+    ]
+    done = subprocess.run(
+        [*command, *nights], env={**os.environ, "PYTHONTZPATH": "", "PYTEST_ADDOPTS": ""},
+        stdout=subprocess.PIPE, text=True, cwd=tests.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.conforms("SCHED-033")

@@ -58,7 +58,7 @@ async def test_producer_that_waits_for_the_outcome(autojump_clock, stream):
         assert [outcome async for outcome in outcomes] == [Value(2)]
 
 
-@pytest.mark.conforms("REVIEW-6")
+@pytest.mark.conforms("REVIEW-6", "OBS-15")
 async def test_limit_around_each_wait(autojump_clock, stream, watch):
     """A time limit around each wait loses no item, and the end comes only at the end.
 
@@ -381,7 +381,7 @@ async def leave(stream, watch, streaming, how):
     watch.note("left")
 
 
-@pytest.mark.conforms("STREAM-058", "STREAM-059", "STREAM-096", "REVIEW-6")
+@pytest.mark.conforms("STREAM-058", "STREAM-059", "STREAM-096", "REVIEW-6", "OBS-09")
 @pytest.mark.conforms("STREAM-068")
 @both_inputs
 @pytest.mark.parametrize("how", ["break", "cancel"])
