@@ -185,14 +185,10 @@ class Scheduler(Process):
         """
         job = _placed(job, self._zone)
         async with self._change() as loop:
-            now = loop.now()
-            track = loop.track(job, now)
-            await self._store(
-                StoredJob(name=job.name, job=job, active=job.active, last_slot=now.wall)
-            )
-            self._take_in(loop, job, track, now)
+            await self._put(loop, job)
         return job.name
 
+    @trio.lowlevel.enable_ki_protection
     async def update(self, name: str, /, **changes: Any) -> None:
         """Change some options of a job; `add_job/1` for a job that is there.
 
@@ -210,8 +206,10 @@ class Scheduler(Process):
         """
         if "name" in changes:
             raise TypeError("name cannot be changed: delete the job, and add another")
-        held = self._known(name)
-        await self.add(held.job.changed(**{"active": held.active} | changes))
+        async with self._change() as loop:
+            held = self._known(name)
+            job = held.job.changed(**{"active": held.active} | changes)
+            await self._put(loop, _placed(job, self._zone))
 
     @trio.lowlevel.enable_ki_protection
     async def delete(self, name: str, /) -> bool:
@@ -301,7 +299,7 @@ class Scheduler(Process):
         """Start what is due at a moment, and give the processes; for tests, with `manual=True`.
 
         Comes back when they have been started; `wait` for those that matter. If cancelled,
-        those that have been started go on, and the slots of the others are over.
+        those that have been started go on, and the others are due as before.
 
         Args:
             moment: The time of day, an aware datetime; by default now. It counts for
@@ -397,6 +395,12 @@ class Scheduler(Process):
 
     async def _store(self, known: StoredJob) -> None:
         await self._settings.storage.put(known)
+
+    async def _put(self, loop: SchedulerLoop, job: Job) -> None:
+        now = loop.now()
+        track = loop.track(job, now)
+        await self._store(StoredJob(name=job.name, job=job, active=job.active, last_slot=now.wall))
+        self._take_in(loop, job, track, now)
 
     def _take_in(self, loop: SchedulerLoop, job: Job, track: Track, now: Now) -> None:
         held = loop.held.get(job.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -144,23 +145,33 @@ class SchedulerLoop(Bell):
     async def start_due(self, now: Now, stop: Callable[[], bool]) -> list[Run]:
         """Start the runs of all jobs that are due, one after another."""
         started: list[Run] = []
-        due = [(held, held.track) for held in self._agenda.take_due(now)]
-        for held, track in due:
-            if held.track is not track:
-                continue  # it was changed since, or is gone
-            if stop():
-                self._agenda.wait(held)  # for who settles what is left
-                continue
-            for slot, in_line in self._slots(held, now):
-                if started:
+        due = deque((held, held.track) for held in self._agenda.take_due(now))
+        try:
+            while due and not stop():
+                held, track = due.popleft()
+                if held.track is track:  # else it was changed since, or is gone
+                    started += await self._start_one(held, now, stop)
+                if due:
                     # One in a batch of Trio's: those of the same batch run in any order.
                     await trio.lowlevel.checkpoint()
-                if stop():
-                    self._missed(held, (slot.at,), False, "stopping")
-                elif held.track is not track:
-                    self.tell(happened.JobSkipped, held.job, slot=slot.at, reason="deleted")
-                else:
-                    started += self.runner.offer(held, slot, in_line=in_line)
+        finally:
+            for held, track in due:  # broken off: they are due as before
+                if held.track is track:
+                    self._agenda.wait(held)
+        return started
+
+    async def _start_one(self, held: HeldJob, now: Now, stop: Callable[[], bool]) -> list[Run]:
+        started: list[Run] = []
+        track = held.track
+        for slot, in_line in self._slots(held, now):
+            if started:
+                await trio.lowlevel.checkpoint()  # as above
+            if stop():
+                self._missed(held, (slot.at,), False, "stopping")
+            elif held.track is not track:
+                self.tell(happened.JobSkipped, held.job, slot=slot.at, reason="deleted")
+            else:
+                started += self.runner.offer(held, slot, in_line=in_line)
         return started
 
     async def finish(self, grace: float) -> None:

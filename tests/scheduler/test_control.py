@@ -1,6 +1,7 @@
 """Adding, changing, deleting, switching and running jobs while the scheduler runs."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import attrs
 import pytest
@@ -260,6 +261,21 @@ async def test_unknown_job(autojump_clock, clock, what):
             await getattr(scheduler, what)("x")
         assert scheduler.find("x") is None
         assert await scheduler.delete("x") is False
+
+
+async def test_updates_at_the_same_time(autojump_clock, clock, diary):
+    """Each finds what the other has made; none is lost."""
+    async with Scheduler([Job("a", MINUTELY, diary.work)], clock=clock) as scheduler:
+        async with trio.open_nursery() as nursery:
+            for changes in (
+                {"timeout": 5},
+                {"args": (1,)},
+                {"overlap": "allow"},
+                {"active": False},
+            ):
+                nursery.start_soon(partial(scheduler.update, "a", **changes))
+        job = scheduler.find("a").job
+    assert (job.timeout, job.args, job.overlap, job.active) == (5, (1,), "allow", False)
 
 
 async def test_name_cannot_be_changed(autojump_clock, clock, diary):

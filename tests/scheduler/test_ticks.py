@@ -13,9 +13,11 @@ from trio_otp import (
     JobErrored,
     JobMissed,
     JobSkipped,
+    JobStarted,
     JobStopped,
     Scheduler,
     Supervisor,
+    subscribe,
 )
 
 HOUR = 3600
@@ -206,6 +208,23 @@ async def test_stepping_needs_no_clock(autojump_clock, clock, diary):
             runs = await scheduler.run_due(begun + timedelta(minutes=minutes))
             assert sorted(run.name for run in runs) == sorted(due)
             await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.mark.conforms("SCHED-154")
+async def test_stepping_that_is_cancelled(autojump_clock, clock, events, diary):
+    """What has not been started is due as before."""
+    jobs = [Job(str(number), Cron("@minutely"), diary.work) for number in range(5)]
+    async with Scheduler(jobs, clock=clock, manual=True) as scheduler:
+        await trio.sleep(60)
+        scope = trio.CancelScope()
+        with scope, subscribe(lambda event: isinstance(event, JobStarted) and scope.cancel()):
+            await scheduler.run_due()
+        assert scope.cancelled_caught
+        begun = len(diary.runs)
+        await scheduler.run_due()
+        await trio.testing.wait_all_tasks_blocked()
+    assert 0 < begun < 5
+    assert [run.job for run in diary.runs] == ["0", "1", "2", "3", "4"]
 
 
 @pytest.mark.conforms("SCHED-118")
