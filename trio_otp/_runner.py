@@ -272,7 +272,7 @@ class Runner(Bell):
 
     def _tell_end(self, run: Run, about: JobRun, exit: Exit) -> None:
         outcome = run.held.last_outcome = run.outcome(exit)
-        if outcome not in ("cancelled", "replaced"):
+        if not run.manual and outcome not in ("cancelled", "replaced"):
             self._settings.attempts.pop(about.job, None)
         told: dict[str, Any] = {"run": about, "duration": trio.current_time() - run.begun}
         if exit.error is not None:

@@ -172,6 +172,8 @@ class SchedulerLoop(Bell):
                 self.tell(happened.JobSkipped, held.job, slot=slot.at, reason="deleted")
             else:
                 started += self.runner.offer(held, slot, in_line=in_line)
+        if not started and held.track is track:
+            self._agenda.ended(held, trio.current_time())
         return started
 
     async def finish(self, grace: float) -> None:
@@ -214,8 +216,6 @@ class SchedulerLoop(Bell):
             return []
         if due.missed:
             self._missed(held, due.missed, due.more, "late")
-        if not due.run:
-            self._agenda.ended(held, now.tick)
         in_line = len(due.run) > 1 and held.job.overlap != "allow"
         return [(slot, in_line) for slot in due.run]
 

@@ -17,6 +17,7 @@ from trio_otp import (
     JobStopped,
     Scheduler,
     Supervisor,
+    TaskSupervisor,
     subscribe,
 )
 
@@ -66,6 +67,19 @@ async def test_delay_after_whatever_ended(autojump_clock, clock, diary):
         for name in "ab"
     }
     assert starts == {"a": [10, 35, 50], "b": [10, 20, 30, 40, 50]}
+
+
+async def test_delay_after_no_run(autojump_clock, clock, diary, events):
+    """Where a run was skipped, since one that somebody asked for went on, the next tick comes as well."""
+    job = Job("a", Every(10, mode="delay"), diary.work, 5)
+    nowhere = Job("b", Every(10, mode="delay"), diary.work, 5, where=TaskSupervisor())
+    async with Scheduler([job, nowhere], clock=clock) as scheduler:
+        await trio.sleep(8)
+        await scheduler.run_job("a")
+        await trio.sleep(33)
+    assert diary.starts == [8, 20, 35]
+    slots = [event.slot.second for event in events.of(JobSkipped) if event.job == "b"]
+    assert slots == [10, 20, 30, 40]
 
 
 @pytest.mark.conforms("SCHED-112")
