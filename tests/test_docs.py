@@ -91,6 +91,22 @@ def test_block(block, jumping_clock):
         block.compile(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
+TESTS_IN_BLOCKS = [
+    block for block in BLOCKS if re.search(r"def test_\w+\(autojump_clock\)", block.text)
+]
+
+
+@pytest.mark.parametrize("block", TESTS_IN_BLOCKS, ids=lambda block: f"{block.page}:{block.line}")
+def test_test_in_a_block(block, jumping_clock):
+    """What the documentation shows as a test passes."""
+    namespace: dict[str, object] = {}
+    block.run(namespace)
+    tests = [fn for name, fn in namespace.items() if name.startswith("test_")]
+    for test in tests:
+        trio.run(test, None)
+    assert tests
+
+
 PAGE = """\
 ```python
 first = 1

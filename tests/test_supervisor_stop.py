@@ -299,7 +299,7 @@ async def test_everyone_late_is_named(autojump_clock, caplog, count):
     names = [f"SUP/c{n}" for n in reversed(range(count))]
     assert ["/".join(event.path) for event in events] == names
     assert [event.limit for event in events] == [0.5] * count
-    text = "is late: asked to stop, and not done after 0.5 s; waiting on"
+    text = "is late: asked to stop, and not done after 0.5 s; its end is waited for"
     assert late(caplog) == [f"{name} {text}" for name in names]
 
 
@@ -327,7 +327,10 @@ async def test_late_grandchild_is_waited_for(autojump_clock, caplog):
         deep = inner.children[0].process
     assert trio.current_time() == 5
     assert deep.status == inner.status == "stopped"
-    assert "root/inner is late: asked to stop, and not done after 0.2 s; waiting on" in late(caplog)
+    assert (
+        "root/inner is late: asked to stop, and not done after 0.2 s; its end is waited for"
+        in late(caplog)
+    )
 
 
 async def test_done_at_the_limit_is_not_late(autojump_clock, caplog):

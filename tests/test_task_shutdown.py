@@ -89,7 +89,7 @@ async def test_late_task_is_named(autojump_clock, sup, caplog, timeout, limit, a
     task = await running(sup.async_nolink, shielded, 9)
     assert told(await task.shutdown(timeout=timeout)) == answer
     assert trio.current_time() == 9
-    text = f"is late: asked to stop, and not done after {limit} s; waiting on"
+    text = f"is late: asked to stop, and not done after {limit} s; its end is waited for"
     assert caplog.messages == [f"sup/shielded {text}"]
 
 

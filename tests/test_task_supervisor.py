@@ -846,7 +846,9 @@ async def test_late_child_is_named_once(autojump_clock, caplog, start):
                 sup.start_child(returns, restart="transient")  # the loop looks at its clock
         assert trio.current_time() == 3
         assert process.last_exit.reason == "killed"
-    assert late(caplog) == ["sup/late is late: asked to stop, and not done after 1 s; waiting on"]
+    assert late(caplog) == [
+        "sup/late is late: asked to stop, and not done after 1 s; its end is waited for"
+    ]
     assert [event.process for event in events if isinstance(event, StopLate)] == [process]
 
 
@@ -996,7 +998,9 @@ async def test_stopped_together_each_with_its_time(autojump_clock, caplog):
     assert trio.current_time() == 4
     reasons = [process.last_exit.reason for process in (*started, hard)]
     assert reasons == ["shutdown", "shutdown", "killed", "killed", "killed"]
-    assert late(caplog) == ["sup/hard is late: asked to stop, and not done after 2 s; waiting on"]
+    assert late(caplog) == [
+        "sup/hard is late: asked to stop, and not done after 2 s; its end is waited for"
+    ]
 
 
 @pytest.mark.conforms("TSUP-055")

@@ -24,7 +24,7 @@ from trio_otp import (
 
 idle = trio.sleep_forever
 
-LATE = "sup/late is late: asked to stop, and not done after 1 s; waiting on"
+LATE = "sup/late is late: asked to stop, and not done after 1 s; its end is waited for"
 
 
 async def cleaning_for_three_seconds():

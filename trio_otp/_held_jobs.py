@@ -36,8 +36,22 @@ class HeldJob(Entry, Bell):
         self.runs: dict[Run, None] = {}
         self.last_slot: datetime | None = None
         self.last_outcome: Outcome | None = None
-        self.finished: datetime | None = None  # the newest slot whose run has ended
+        self._settled = counted  # the newest slot that has ended or was skipped
         self.counted = counted  # storage knows that slots up to here are done with
+
+    def begin_anew(self, moment: datetime) -> None:
+        """Count slots from a moment on, whatever was settled before."""
+        self.counted = self._settled = moment
+
+    def settle(self, slot: datetime) -> datetime:
+        """Note that a slot has ended or was skipped; give the newest such slot."""
+        self._settled = max(slot, self._settled)
+        return self._settled
+
+    def catches_up(self) -> bool:
+        """Say whether it is making up for slots one after another, so that new ones queue, too."""
+        all_in_turn = self.job.catch_up == "all" and self.job.overlap == "skip"
+        return all_in_turn and any(run.in_line for run in self.runs)
 
     def adopt(self, before: HeldJob) -> None:
         """Take over the runs of a job that had this name, and was deleted."""
@@ -119,10 +133,10 @@ class Run:
 
     def outcome(self, exit: Exit) -> Outcome:
         """Say how it ended."""
-        if exit.error is not None:
-            return "error"
         if self.timed_out:
             return "timeout"
+        if exit.error is not None:
+            return "error"
         if exit.reason == "normal":
             return "ok"
         return "replaced" if self.why == "replaced" else "cancelled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
@@ -131,5 +132,6 @@ class MemoryStorage:
 def checked_storage(value: JobStorage) -> JobStorage:
     """Pass on a storage."""
     if not isinstance(value, JobStorage) or isinstance(value, type):
-        raise TypeError(f"storage must have the methods of JobStorage, got {short(value)}")
+        hint = ": for a file, SQLiteStorage(path)" if isinstance(value, str | PathLike) else ""
+        raise TypeError(f"storage must have the methods of JobStorage, got {short(value)}{hint}")
     return value

@@ -148,7 +148,12 @@ def _path(option: str, fn: Callable[..., Any]) -> str:
     if isinstance(fn, MissingFunction):
         return fn.path
     path = f"{getattr(fn, '__module__', None)}:{getattr(fn, '__qualname__', None)}"
-    if path.startswith("__main__:") or _find(path) is not fn:
+    if path.startswith("__main__:"):
+        raise TypeError(
+            f"{option} must be a function that can be imported by its name: "
+            f"move {callable_name(fn)} from the main file to a module of its own"
+        )
+    if _find(path) is not fn:
         raise TypeError(
             f"{option} must be a function that can be imported by its name, got {callable_name(fn)}"
         )

@@ -44,7 +44,13 @@ ACKS: Final = ("before", "after")
 ON_TIME: Final = 1.0
 
 
-@attrs.frozen(init=False, eq=False)
+_DEFAULTS: Final[dict[str, Any]] = {
+    "when": None, "overlap": "skip", "timeout": math.inf, "catch_up": "latest", "catch_up_limit": 100,
+    "misfire_grace": None, "ack": "before", "active": True, "where": None, "thread": False, "shutdown": 5.0,
+}  # fmt: skip
+
+
+@attrs.frozen(init=False, eq=False, repr=False)
 class Job:
     """Something that a scheduler runs, and when; a value, `Quantum.Job`.
 
@@ -157,7 +163,7 @@ class Job:
     ) -> None:
         _check_function(fn, args, options.flag("thread", thread))
         if when is not None:
-            refuse_wrong_arguments(options.function("when", when), args)
+            _check_guard(when, args)
         self.__attrs_init__(  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
             name=_new_name(fn) if name is None else _given_name(name),
             schedule=_checked_schedule(schedule),
@@ -175,6 +181,21 @@ class Job:
             thread=thread,
             shutdown=options.shutdown(shutdown),
         )
+
+    def __repr__(self) -> str:
+        """Give its call, with those options that are not the default."""
+        given = [
+            repr(self.name),
+            _in_short(self.schedule),
+            callable_name(self.fn),
+            *map(short, self.args),
+        ]
+        options = [
+            f"{option}={value!r}"
+            for option, default in _DEFAULTS.items()
+            if (value := getattr(self, option)) != default
+        ]
+        return f"Job({', '.join(given + options)})"
 
     def changed(self, **changes: Any) -> Job:
         """Give the same job with some of its options changed, `fn` and `args` among them.
@@ -228,6 +249,11 @@ class JobInfo:
         return self.job.name
 
 
+def _in_short(schedule: Schedule | Every) -> str:
+    text = str(schedule)
+    return f"{type(schedule).__name__}({text!r})" if text != repr(schedule) else text
+
+
 def _given_name(value: Any) -> str:
     name = options.label(value)
     if not name:
@@ -253,6 +279,13 @@ def _check_function(fn: Any, args: tuple[Any, ...], thread: bool) -> None:
         )
 
 
+def _check_guard(when: Any, args: tuple[Any, ...]) -> None:
+    try:
+        refuse_wrong_arguments(options.function("when", when), args)
+    except TypeError as error:
+        raise TypeError(f"when is asked with the arguments of fn: {error}") from error
+
+
 def _surely_plain(fn: Any) -> bool:
     """Say whether calling it gives no coroutine; others may, like a class or a partial."""
     return inspect.isfunction(fn) or inspect.ismethod(fn) or inspect.isbuiltin(fn)
@@ -260,8 +293,11 @@ def _surely_plain(fn: Any) -> bool:
 
 def _checked_schedule(value: Any) -> Any:
     if not isinstance(value, Schedule | Every):
+        given: object = value
+        hint = ": try Cron(...)" if isinstance(given, str) else ""
+        hint = ": try Every(...)" if isinstance(given, int | float) else hint
         raise TypeError(
-            f"schedule must be a Cron, an Every, an At or another Schedule, got {short(value)}"
+            f"schedule must be a Cron, an Every, an At or another Schedule, got {short(given)}{hint}"
         )
     return value
 

@@ -22,7 +22,7 @@ import trio
 from . import _job_events as happened
 from ._agenda import Slot
 from ._core import reports
-from ._core.errors import AlreadyRunning, MaxChildren, NotRunning
+from ._core.errors import AlreadyRunning, MaxChildren, NotRunning, TimedOut
 from ._core.job import coroutine_of
 from ._core.process import unprotected
 from ._core.text import short
@@ -84,13 +84,15 @@ class Runner(Bell):
 
     def offer(self, held: HeldJob, slot: Slot, *, in_line: bool = False) -> list[Run]:
         """Start the runs that a slot brings, if the job lets it, or have them queue."""
+        in_line = in_line or held.catches_up()
         if not in_line and self._overlaps(held, slot):
+            held.settle(slot.at)
             return []
         return self._start_all(held, slot, in_line=in_line, manual=False)
 
-    def run_now(self, held: HeldJob, wall: datetime) -> Task[Any]:
+    def run_now(self, held: HeldJob, moment: datetime) -> Task[Any]:
         """Start a run that no slot asks for."""
-        name, slot = short(held.job.name), Slot.at_once(wall)
+        name, slot = short(held.job.name), Slot.at_once(moment)
         if self._overlaps(held, slot):
             raise AlreadyRunning(f"job {name} is running, and skips what overlaps")
         runs = self._start_all(held, slot, in_line=False, manual=True)
@@ -160,7 +162,15 @@ class Runner(Bell):
     async def end(self) -> None:
         """End all runs, and wait until they have ended."""
         self.end_all()
-        await until(lambda: not self._runs, self)
+        await until(self.idle, self)
+
+    def idle(self) -> bool:
+        """Say whether there is no run."""
+        return not self._runs
+
+    def has(self, process: Process | None) -> bool:
+        """Say whether a process is one of the runs."""
+        return any(run.process is process for run in self._runs)
 
     def end_all(self) -> None:
         """Ask all runs to end."""
@@ -194,6 +204,7 @@ class Runner(Bell):
         if run.in_line:
             await until(lambda: next(iter(run.held.runs)) is run, run.held)
         if not await self._may_begin(run):
+            await self._count_settled(run)
             return None
         await self._gate.enter((run.slot.scheduled, run.span))
         run.inside = True
@@ -204,9 +215,9 @@ class Runner(Bell):
         try:
             run.result = await self._work(run)
         except Exception:
-            await self._count_done(run)
+            await self._count_settled(run)
             raise
-        await self._count_done(run)
+        await self._count_settled(run)
         return run.result
 
     async def _may_begin(self, run: Run) -> bool:
@@ -239,12 +250,15 @@ class Runner(Bell):
         self._tell(happened.JobStarted, run.job, run=run.about)
 
     async def _work(self, run: Run) -> object:
-        if run.job.timeout == math.inf:
+        limit = run.job.timeout
+        if limit == math.inf:
             return await unprotected(_called(run.job))
-        with trio.CancelScope(deadline=run.begun + run.job.timeout):
-            return await unprotected(_called(run.job))
+        with trio.CancelScope(deadline=run.begun + limit) as scope:
+            result = await unprotected(_called(run.job))
+            if not (run.job.thread and scope.cancel_called):  # what a thread gives comes too late
+                return result
         run.timed_out = True
-        return None
+        raise TimedOut(f"job {short(run.job.name)} has not ended within {limit:g} s")
 
     # --- its end -----------------------------------------------------------------------------
 
@@ -275,7 +289,7 @@ class Runner(Bell):
         if not run.manual and outcome not in ("cancelled", "replaced"):
             self._settings.attempts.pop(about.job, None)
         told: dict[str, Any] = {"run": about, "duration": trio.current_time() - run.begun}
-        if exit.error is not None:
+        if outcome == "error":
             self._tell(happened.JobFailed, run.job, error=exit.error, **told)
         else:
             self._tell(happened.JobStopped, run.job, outcome=outcome, result=run.result, **told)
@@ -297,14 +311,20 @@ class Runner(Bell):
             return True
         return await self._count(run, run.slot.at) or self._settings.on_storage_error == "run"
 
-    async def _count_done(self, run: Run) -> None:
-        """Count slots as done up to the newest that has ended, unless an older one goes on."""
-        held, slot = run.held, run.slot.at
-        if run.job.ack == "before" or not run.counts:
+    async def _count_settled(self, run: Run) -> None:
+        """Count slots as done up to the newest that has ended or was skipped.
+
+        With `ack="after"` not while the run of an older one goes on.
+        """
+        if not run.counts:
             return
-        held.finished = newest = max(slot, held.finished or slot)
-        others = (other for other in held.runs if other is not run and other.counts)
-        if all(other.slot.at > newest for other in others):
+        newest = run.held.settle(run.slot.at)
+        if run.job.ack == "before":
+            free = newest > run.slot.at  # or it was counted before
+        else:
+            others = (other for other in run.held.runs if other is not run and other.counts)
+            free = all(other.slot.at > newest for other in others)
+        if free:
             await self._count(run, newest)
 
     async def _count(self, run: Run, slot: datetime) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC
 from random import Random
@@ -13,8 +14,8 @@ import trio
 
 from . import _job_events as happened
 from ._core import options
-from ._core.errors import NotRunning, UnknownJob
-from ._core.process import Process, current_process
+from ._core.errors import CalledItself, NotRunning, UnknownJob
+from ._core.process import Process, current_process, own_process
 from ._core.reports import log
 from ._core.text import short
 from ._core.trapping import trap_exit
@@ -31,7 +32,7 @@ from ._task_supervisor import TaskSupervisor
 from ._wall_clock import Now, SystemClock, checked_clock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator
     from datetime import datetime, timezone
     from zoneinfo import ZoneInfo
 
@@ -255,7 +256,7 @@ class Scheduler(Process):
                 return
             track = loop.track(held.job, now)
             await self._settings.storage.set_state(name, True, now.wall)
-            held.counted = now.wall
+            held.begin_anew(now.wall)
             loop.enter(held, track, now)
             loop.tell(happened.JobUpdated, held.job)
 
@@ -277,12 +278,17 @@ class Scheduler(Process):
     # --- running ---------------------------------------------------------------------------
 
     @trio.lowlevel.enable_ki_protection
-    async def run_job(self, name: str, /) -> Task[Any]:
+    async def run_job(self, name: str, /, *, slot: datetime | None = None) -> Task[Any]:
         """Run a job now, once, and give the task, to be awaited or not; `run_job/1`.
 
         Also an inactive one. Its schedule is not touched, its jitter and guard do not count;
-        what it says of overlap does. With several supervisors, the task on the first.
+        what it says of overlap and time-out does. With several supervisors, the task on the first.
         If cancelled, it is not run; a run that has been given is not touched.
+
+        Args:
+            name: The name of the job.
+            slot: What `current_run().slot` is to be, for a day whose run failed, say; an
+                aware datetime, by default now.
 
         Raises:
             UnknownJob: There is none of that name.
@@ -291,8 +297,9 @@ class Scheduler(Process):
                 can take the run.
         """
         await trio.lowlevel.checkpoint()
+        moment = None if slot is None else to_moment("slot", slot)
         await self._next_life()
-        return self._open().run_now(self._known(name))
+        return self._open().run_now(self._known(name), moment)
 
     @trio.lowlevel.enable_ki_protection
     async def run_due(self, moment: datetime | None = None, /) -> tuple[Process, ...]:
@@ -316,6 +323,19 @@ class Scheduler(Process):
         loop, now = self._open(), self._now()
         now = now if moment is None else now.moved_to(to_moment("moment", moment))
         return tuple(run.process for run in await loop.start_due(now, lambda: loop.stopping))
+
+    async def join(self) -> None:
+        """Wait until no run goes on, or waits. Cancellation leaves nothing behind.
+
+        Raises:
+            CalledItself: The asker is one of the runs, and would wait for its own end.
+            NotRunning: The scheduler does not run.
+        """
+        runner = self._running().runner
+        await trio.lowlevel.checkpoint()
+        if runner.has(own_process()):
+            raise CalledItself(f"this is a run of {self!r}, and would wait for its own end", self)
+        await until(runner.idle, runner)
 
     def check_clock(self) -> None:
         """Look at the time of day now, and not only within `max_sleep` seconds.
@@ -507,6 +527,8 @@ def _placed(job: Any, zone: ZoneInfo | timezone | None) -> Job:
 
 def _by_name(jobs: Iterable[Job], zone: ZoneInfo | timezone | None) -> dict[str, Job]:
     named: dict[str, Job] = {}
+    if not isinstance(jobs, Iterable):
+        raise TypeError(f"jobs must be an iterable of Jobs, got {short(jobs)}")
     for job in jobs:
         placed = _placed(job, zone)
         if placed.name in named:

@@ -84,7 +84,8 @@ class SchedulerLoop(Bell):
     def rest(self, held: HeldJob, now: Now) -> None:
         """Wait for the slots of a job no more, and drop what waits."""
         self._agenda.leave(held)
-        held.active, held.error, held.counted = False, None, now.wall
+        held.active, held.error = False, None
+        held.begin_anew(now.wall)
         held.end_waiting("deleted")
 
     def drop(self, held: HeldJob) -> None:
@@ -106,9 +107,9 @@ class SchedulerLoop(Bell):
         """Give a snapshot of a job."""
         return held.info(self._agenda.next_slot(held, self.now()))
 
-    def run_now(self, held: HeldJob) -> Task[Any]:
+    def run_now(self, held: HeldJob, slot: datetime | None) -> Task[Any]:
         """Start a run that no slot asks for."""
-        return self.runner.run_now(held, self.now().wall)
+        return self.runner.run_now(held, slot or self.now().wall)
 
     def reboot(self, held: HeldJob) -> None:
         """Start the run of `@reboot`."""
@@ -203,7 +204,7 @@ class SchedulerLoop(Bell):
     def _set_back(self, held: HeldJob, seconds: float, now: Now) -> None:
         try:
             if self._agenda.set_back(held, seconds, now):
-                held.counted = now.wall
+                held.begin_anew(now.wall)
         except Exception as error:
             self._fail(held, error)
 

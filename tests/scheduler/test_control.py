@@ -11,6 +11,7 @@ import trio.lowlevel
 from trio_otp import (
     At,
     Backoff,
+    CalledItself,
     ChildSpec,
     Cron,
     DuplicateChild,
@@ -250,6 +251,36 @@ async def test_run_job_fails_for_who_awaits_it(autojump_clock, clock):
         with pytest.raises(KeyError, match="no"):
             await task
         assert scheduler.find("a").last_outcome == "error"
+
+
+async def test_run_job_for_a_slot(autojump_clock, clock, diary):
+    """Yesterday's work is done again today, and knows that it is yesterday's."""
+    yesterday = clock.now() - timedelta(days=1)
+    async with Scheduler([Job("report", Cron("@daily"), diary.work)], clock=clock) as scheduler:
+        await (await scheduler.run_job("report", slot=yesterday))
+        with pytest.raises(ValueError, match="slot must be an aware datetime"):
+            await scheduler.run_job("report", slot=datetime(2026, 1, 1))
+    (run,) = diary.runs
+    assert (run.slot, run.lateness, run.manual) == (yesterday, 0, True)
+
+
+async def test_join(autojump_clock, clock, diary):
+    """Waits for the runs that go on and those that wait; a run cannot wait for its own end."""
+
+    async def job():
+        with pytest.raises(CalledItself, match="would wait for its own end"):
+            await scheduler.join()
+        await diary.work(5)
+
+    scheduler = Scheduler(
+        [Job(name, MINUTELY, job) for name in "ab"], clock=clock, max_concurrency=1
+    )
+    async with scheduler:
+        await scheduler.join()
+        await trio.sleep(61)
+        await scheduler.join()
+        assert diary.ends == [65, 70]
+        assert trio.current_time() - diary.begun == 70
 
 
 @pytest.mark.conforms("SCHED-084")

@@ -366,7 +366,8 @@ BAD_JOBS = [
         {},
         "schedule must be a Cron, an Every, an At or another Schedule, got None",
     ),
-    (("a", "* * * * *", noop), {}, "schedule must be a Cron"),
+    (("a", "* * * * *", noop), {}, "got '* * * * *': try Cron(...)"),
+    (("a", 60, noop), {}, "got 60: try Every(...)"),
     (("a", SECONDLY, None), {}, "fn must be a function, got None"),
     (
         ("a", SECONDLY, plain),
@@ -407,7 +408,7 @@ BAD_JOBS = [
     (
         ("a", SECONDLY, noop),
         {"when": lambda x: True},
-        "cannot be called so: missing a required argument: 'x'",
+        "when is asked with the arguments of fn: ",
     ),
     (
         ("a", SECONDLY, noop),
@@ -473,6 +474,8 @@ BAD_SCHEDULERS = [
     ({"clock": SettableClock}, "clock must have a method now(), got"),
     ({"supervisor": Supervisor()}, "supervisor must be a TaskSupervisor, OnOneOf or OnAllOf"),
     ({"storage": {}}, "storage must have the methods of JobStorage, got {}"),
+    ({"storage": "jobs.db"}, "got 'jobs.db': for a file, SQLiteStorage(path)"),
+    ({"jobs": JOB}, "jobs must be an iterable of Jobs, got Job('a', Cron('* * * * * *'), noop)"),
     ({"on_conflict": "mine"}, "on_conflict must be one of 'stored', 'config', 'error', got 'mine'"),
     ({"on_storage_error": "raise"}, "on_storage_error must be one of 'run', 'skip', got 'raise'"),
     ({"max_concurrency": 0}, "max_concurrency must be at least 1, got 0"),

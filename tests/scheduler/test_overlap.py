@@ -1,9 +1,21 @@
 """What happens at a slot while a run of the job goes on, and how many run at once."""
 
+import time
+
 import pytest
 import trio
 
-from trio_otp import AlreadyRunning, Cron, Every, Job, JobSkipped, JobStarted, JobStopped, Scheduler
+from trio_otp import (
+    AlreadyRunning,
+    Cron,
+    Every,
+    Job,
+    JobSkipped,
+    JobStarted,
+    JobStopped,
+    Scheduler,
+    TimedOut,
+)
 
 EVERY_SECOND = Cron("* * * * * *")
 
@@ -171,13 +183,52 @@ async def test_waiting_run_goes_with_its_job(autojump_clock, clock, diary, event
 
 @pytest.mark.conforms("SCHED-067")
 @pytest.mark.reports("quantum-core#66")
-async def test_run_over_its_time_is_cancelled(autojump_clock, clock, diary, events):
+async def test_run_over_its_time_is_cancelled(autojump_clock, clock, diary, events, caplog):
     """At that very moment, with an outcome of its own; the next slot has its run."""
     job = Job("slow", Cron("*/10 * * * * *"), diary.work, 60, timeout=5)
     async with Scheduler([job], clock=clock):
         await trio.sleep(29)
     assert diary.ends == [15, 25]
     assert outcomes(events) == ["timeout", "timeout"]
+    assert caplog.text.count("TimedOut: job 'slow' has not ended within 5 s") >= 2
+
+
+@pytest.mark.conforms("SCHED-067")
+async def test_who_awaits_a_run_over_its_time_hears_of_it(autojump_clock, clock, diary):
+    """No result is made up."""
+    job = Job("slow", Cron("@hourly"), diary.work, 60, timeout=5)
+    async with Scheduler([job], clock=clock) as scheduler:
+        with pytest.raises(TimedOut, match="job 'slow' has not ended within 5 s"):
+            await (await scheduler.run_job("slow"))
+        assert scheduler.find("slow").last_outcome == "timeout"
+
+
+@pytest.mark.conforms("SCHED-067")
+@pytest.mark.real
+async def test_thread_over_its_time(events):
+    """It cannot be cancelled; what it gives comes too late."""
+    async with Scheduler(
+        [Job("slow", Cron("@yearly"), time.sleep, 0.1, thread=True, timeout=0.01)]
+    ) as s:
+        with pytest.raises(TimedOut):
+            await (await s.run_job("slow"))
+    assert outcomes(events) == ["timeout"]
+
+
+@pytest.mark.conforms("SCHED-041")
+async def test_slots_during_catching_up_queue(autojump_clock, clock, events, diary):
+    """A job that makes up for all slots leaves none out that come meanwhile."""
+    job = Job("each", Cron("*/10 * * * * *"), diary.work, 6, catch_up="all")
+    async with Scheduler([job], clock=clock, max_sleep=1) as scheduler:
+        await trio.sleep(5)
+        clock.jump(60)
+        await trio.sleep(100)
+        assert scheduler.find("each").waiting == 0
+    seconds = [(run.slot.minute * 60 + run.slot.second) for run in diary.runs]
+    assert seconds == [*range(10, 170, 10)][: len(seconds)]
+    assert len(seconds) >= 15
+    assert diary.most == 1
+    assert not skipped(events)
 
 
 @pytest.mark.conforms("CASE-100")

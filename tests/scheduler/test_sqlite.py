@@ -454,6 +454,25 @@ async def test_slot_during_the_end_is_made_up_for(program):
     assert len(program.ran) == 1
 
 
+@pytest.mark.parametrize("ack", ["before", "after"])
+async def test_skipped_slots_are_settled(autojump_clock, ack):
+    """A slot that was skipped during a run is not made up for after a restart in peace."""
+    program = Program(MemoryStorage(), SettableClock(NOON))
+
+    async def job():
+        await program.job()
+        await trio.sleep(150)
+
+    listed = [Job("a", Cron("* * * * *"), job, ack=ack, catch_up="all")]
+    async with program.scheduler(listed):
+        await trio.sleep(215)  # a run from the first minute on; the second and third are skipped
+    (stored_one,) = await program.storage.load()
+    assert stored_one.last_slot == NOON + 3 * MINUTE
+    async with program.scheduler(listed):
+        await trio.sleep(1)
+    assert len(program.ran) == 1
+
+
 @pytest.mark.conforms("SCHED-166")
 @pytest.mark.parametrize(("policy", "seconds"), [("stored", 20), ("config", 10), ("error", None)])
 async def test_listed_and_stored(path, clock_at_noon, policy, seconds, caplog):

@@ -551,7 +551,7 @@ def name_late(process: Process, life: Life, limit: float) -> None:
     life.kill()
     path = process._path()
     reports.warn(
-        f"{'/'.join(path)} is late: asked to stop, and not done after {limit:g} s; waiting on",
+        f"{'/'.join(path)} is late: asked to stop, and not done after {limit:g} s; its end is waited for",
         otp_process=process,
         otp_path=path,
     )
