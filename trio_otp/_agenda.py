@@ -144,9 +144,11 @@ class CalendarTrack(Track):
         """Find the place again after the wall clock was set back; say whether it is another.
 
         A schedule of real time keeps its beat. Of the others, what was done is done, unless
-        the clock was so wrong before that it never was the time.
+        the clock was so wrong before that it never was the time. Set back a little again and
+        again counts as set back once, or a job would be silent for as long as that goes on.
         """
-        if seconds > CORRECTION.total_seconds() or self._repeats_within(seconds):
+        back = max(seconds, (self.done - now.wall).total_seconds())
+        if back > CORRECTION.total_seconds() or self._repeats_within(back):
             self.done = now.wall
             self.plan(self._after(now.wall))
             return True

@@ -167,6 +167,21 @@ async def test_clock_that_was_wrong(autojump_clock, events, diary):
     assert jumps(events) == [-4 * HOUR]
 
 
+@pytest.mark.conforms("SCHED-044", "SCHED-045")
+@pytest.mark.parametrize(
+    ("text", "seconds", "wait"), [(MINUTELY.text, 55, 120), ("0 12 * * *", 7200, 86400)]
+)
+async def test_clock_set_back_again_and_again(autojump_clock, diary, text, seconds, wait):
+    """By too little to matter, but far in all: no job waits longer for that."""
+    clock = SettableClock(datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC))
+    async with Scheduler([Job("job", Cron(text), diary.work)], clock=clock):
+        for _ in range(20):
+            clock.jump(-seconds)
+            await trio.sleep(31)
+        await trio.sleep(wait)
+    assert diary.runs
+
+
 @pytest.mark.conforms("SCHED-046", "CASE-103")
 @pytest.mark.reports("good_job#1543")
 async def test_clock_set_back_a_little(autojump_clock, clock, diary):
