@@ -215,7 +215,10 @@ class TickTrack(Track):
         return self.every.next_after(slot, start=self.begun)
 
     def _between(self, until: float, limit: int) -> tuple[float, ...]:
-        return self.every.between(self.done, until, start=self.begun, limit=limit)
+        assert self.next is not None
+        # Not from what is done: a first tick that is at once is no later than the beginning.
+        start = math.nextafter(self.next, -math.inf)
+        return self.every.between(start, until, start=self.begun, limit=limit)
 
     def _at(self, now: Now) -> float:
         return now.tick

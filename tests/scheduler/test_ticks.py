@@ -126,6 +126,17 @@ async def test_stall(autojump_clock, clock, events, diary):
     assert [event.count for event in events.of(JobMissed)] == [9]
 
 
+@pytest.mark.conforms("SCHED-112", "SCHED-114")
+async def test_stall_at_the_first_tick(autojump_clock, clock, diary):
+    """A tick that is at once is not lost, however late it becomes."""
+    job = Job("a", Every(10, initial_delay=0), diary.work, catch_up="all")
+    async with Scheduler(clock=clock) as scheduler:
+        await scheduler.add(job)
+        autojump_clock.jump(25)  # before the scheduler has had a turn
+        await trio.sleep(6)
+    assert [run.lateness for run in diary.runs] == [25, 15, 5, 0]
+
+
 # --- guards ------------------------------------------------------------------------------------
 
 
