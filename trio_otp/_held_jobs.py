@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from ._agenda import Slot
     from ._core.exits import Exit
     from ._core.process import Process
-    from ._job_events import SkipReason
+    from ._job_events import MissReason, SkipReason
     from ._job_runs import JobRun, Outcome
     from ._jobs import Job
     from ._task_supervisor import TaskSupervisor
 
-End: TypeAlias = "SkipReason | Literal['stopping']"
+End: TypeAlias = "SkipReason | MissReason"
 """Why a scheduler ends a run."""
 
 
@@ -36,11 +36,13 @@ class HeldJob(Entry, Bell):
         self.runs: dict[Run, None] = {}
         self.last_slot: datetime | None = None
         self.last_outcome: Outcome | None = None
+        self.era = object()  # in which runs count; another after each change
         self._settled = counted  # the newest slot that has ended or was skipped
         self.counted = counted  # storage knows that slots up to here are done with
 
     def begin_anew(self, moment: datetime) -> None:
-        """Count slots from a moment on, whatever was settled before."""
+        """Count slots from a moment on, whatever was settled before and whatever runs."""
+        self.era = object()
         self.counted = self._settled = moment
 
     def settle(self, slot: datetime) -> datetime:
@@ -57,13 +59,17 @@ class HeldJob(Entry, Bell):
         """Take over the runs of a job that had this name, and was deleted."""
         self.runs = before.runs
         for run in self.runs:
-            run.held = self
+            run.held = self  # of another era, so they do not count
 
-    def end_waiting(self, why: End) -> None:
-        """Drop the runs that have not begun."""
+    def end_waiting(self, why: End, *, manual: bool) -> None:
+        """Drop the runs that have not begun; those that somebody asked for only by request."""
         for run in tuple(self.runs):
-            if run.about is None:
+            if run.about is None and (manual or not run.manual):
                 run.end(why)
+
+    def is_next(self, run: Run) -> bool:
+        """Say whether all runs have ended that are older than one, and not of its own slot."""
+        return next(iter(self.runs)).slot is run.slot
 
     def info(self, next_slot: datetime | None) -> JobInfo:
         """Give a snapshot."""
@@ -87,7 +93,9 @@ class Run:
         "about",
         "asked_stop",
         "begun",
+        "counting",
         "due_at",
+        "era",
         "held",
         "in_line",
         "inside",
@@ -95,6 +103,7 @@ class Run:
         "manual",
         "process",
         "result",
+        "settled",
         "slot",
         "span",
         "supervisor",
@@ -109,6 +118,7 @@ class Run:
         self, held: HeldJob, slot: Slot, *, span: int, in_line: bool, manual: bool
     ) -> None:
         self.held = held
+        self.era = held.era
         self.job = held.job
         self.slot = slot
         self.span = span
@@ -118,6 +128,8 @@ class Run:
         self.about: JobRun | None = None
         self.begun = 0.0
         self.inside = False  # the gate
+        self.counting = False  # its slot, before it begins
+        self.settled = False  # has done its work
         self.asked_stop = False  # of its own scheduler, and waits for that
         self.timed_out = False
         self.result: object = None
@@ -129,7 +141,8 @@ class Run:
     @property
     def counts(self) -> bool:
         """Whether storage keeps account of its slot."""
-        return not self.manual and not isinstance(self.job.schedule, Every)
+        of_calendar = not self.manual and not isinstance(self.job.schedule, Every)
+        return of_calendar and self.era is self.held.era
 
     def outcome(self, exit: Exit) -> Outcome:
         """Say how it ended."""

@@ -36,8 +36,7 @@ class Gate:
         try:
             await waiting[1].park()
         except BaseException:
-            self._line.remove(waiting)
-            heapify(self._line)
+            self._give_up(waiting)
             raise
 
     def leave(self) -> None:
@@ -46,3 +45,10 @@ class Gate:
             heappop(self._line)[1].wake()
         else:
             self._room += 1
+
+    def _give_up(self, waiting: tuple[Ticket, Sleeper]) -> None:
+        if waiting in self._line:
+            self._line.remove(waiting)
+            heapify(self._line)
+        else:  # the place came in the moment of the cancellation
+            self.leave()

@@ -86,6 +86,15 @@ class On(Place):
         return self._choice
 
 
+def checked_choice(choice: Any) -> tuple[Candidates, ...]:
+    """Pass on what a place has chosen."""
+    for candidates in choice:
+        for supervisor in candidates:
+            if not isinstance(supervisor, TaskSupervisor):
+                raise TypeError(f"choose() must give TaskSupervisors, got {short(supervisor)}")
+    return tuple(choice)
+
+
 def to_place(option: str, value: Any) -> Place:
     """Pass on where to run, made of a supervisor if need be."""
     if isinstance(value, Place):

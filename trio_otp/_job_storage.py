@@ -39,7 +39,8 @@ class JobStorage(Protocol):
     """Where a scheduler remembers its jobs.
 
     Every method does all or nothing, also when it is cancelled. The scheduler never calls
-    `put`, `delete`, `set_state` and `purge` at the same time, but any number of `set_last_slot`.
+    `put`, `delete`, `set_state` and `purge` at the same time, but any number of `set_last_slot`. What
+    concerns one job must take effect in the order in which it was called.
 
     An error of `load` fails the start of the scheduler, one of `put`, `delete` or `set_state` its
     asker; one of `set_last_slot` is reported, and the scheduler goes on.

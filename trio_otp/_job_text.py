@@ -45,21 +45,23 @@ def write_job(job: Job) -> str:
 def read_job(name: str, text: str) -> Job:
     """Give the job of a text.
 
-    If its function is not there any more, the job is all the same, and fails when it is run.
+    If its function is not there any more, or cannot be called so, the job is all the same, and
+    fails when it is run.
 
     Raises:
         Exception: It is no such text.
     """
     words = json.loads(text)
-    first = (name, _schedule(words["schedule"]), _function(words["fn"]))
-    return Job(
-        *first,
-        *unpack(words["args"]),
-        when=None if words["when"] is None else _function(words["when"]),
-        timeout=words["timeout"],
-        shutdown=words["shutdown"],
-        **{option: words[option] for option in _AS_THEY_ARE},
-    )
+    fn, when = words["fn"], words["when"]
+    schedule, args = _schedule(words["schedule"]), unpack(words["args"])
+    options: dict[str, Any] = {option: words[option] for option in _AS_THEY_ARE}
+    options |= {"timeout": words["timeout"], "shutdown": words["shutdown"]}
+    try:
+        return Job(name, schedule, _function(fn), *args, when=when and _function(when), **options)
+    except TypeError as error:  # their parameters are others now
+        why = f"it has changed: {error}"
+        options["when"] = when and MissingFunction(when, why)
+        return Job(name, schedule, MissingFunction(fn, why), *args, **options)
 
 
 def _words(job: Job) -> dict[str, Any]:
@@ -139,7 +141,7 @@ class MissingFunction:
             LookupError: Always.
         """
         raise LookupError(
-            f"the function {self.path} of a stored job is not there ({self.why}): "
+            f"the function {self.path} of a stored job cannot be used ({self.why}): "
             "update the job with another fn, or delete it"
         )
 

@@ -29,10 +29,11 @@ from ._core.text import short
 from ._core.waiting import Bell, until
 from ._held_jobs import Run
 from ._job_gate import Gate
+from ._job_places import checked_choice
 from ._job_runs import JobRun, enter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
     from random import Random
 
@@ -61,7 +62,7 @@ class Settings:
     max_concurrency: float
     max_sleep: float
     manual: bool
-    attempts: dict[str, tuple[datetime, int]] = attrs.field(factory=dict)
+    attempts: dict[str, tuple[Slot, int]] = attrs.field(factory=dict)
     """The slot that a job began last and did not end, and how often it began."""
 
 
@@ -121,7 +122,7 @@ class Runner(Bell):
     def _choose(self, job: Job) -> tuple[Candidates, ...]:
         place = job.where or self._place
         try:
-            return place.choose(self._settings.random)
+            return checked_choice(place.choose(self._settings.random))
         except Exception as error:  # a strategy of the user's
             reports.lost(error, f"the choice of a supervisor for job {short(job.name)} has failed")
             self._tell(happened.JobErrored, job, error=error)
@@ -178,9 +179,9 @@ class Runner(Bell):
             run.end("stopping")
 
     def end_waiting(self) -> None:
-        """Drop all runs that have not begun."""
+        """Drop all runs that have not begun; one whose slot is being counted begins."""
         for run in tuple(self._runs):
-            if run.about is None:
+            if run.about is None and not run.counting:
                 run.end("stopping")
 
     def part(self) -> None:
@@ -192,22 +193,34 @@ class Runner(Bell):
         for run in tuple(self._runs):
             run.process.kill()
 
-    def asked_to_stop_by(self, process: Process | None) -> None:
-        """Hear who asks the scheduler to end: a run that does has no grace, since it waits."""
+    def asked_to_stop(self) -> None:
+        """Hear that the current Trio task asks the scheduler to end.
+
+        A run that does, also by a task of its own, has no grace, since it waits for us.
+        """
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        asking = set[Any]()
+        while task is not None:
+            asking.add(task)
+            task = task.parent_nursery and task.parent_nursery.parent_task
         for run in self._runs:
-            run.asked_stop |= run.process is process
+            run.asked_stop |= run.process._life.task in asking
+        self.ring()
 
     # --- one run, in its own task ----------------------------------------------------------
 
     @trio.lowlevel.enable_ki_protection
     async def _live(self, run: Run) -> object:
         if run.in_line:
-            await until(lambda: next(iter(run.held.runs)) is run, run.held)
+            await until(lambda: run.held.is_next(run), run.held)
         if not await self._may_begin(run):
             await self._count_settled(run)
             return None
         await self._gate.enter((run.slot.scheduled, run.span))
         run.inside = True
+        if self._is_too_late(run):
+            await self._count_settled(run)
+            return None
         if not await self._counted(run) or run.why is not None:
             run.why = run.why or "storage"
             return None
@@ -224,15 +237,24 @@ class Runner(Bell):
         """Ask the guard of a job."""
         if run.job.when is None or run.manual:
             return True
+        yes = False
         try:
-            answer = await unprotected(_answer(run.job.when, run.job.args))
+            with trio.fail_after(run.job.timeout):
+                yes = await unprotected(_agrees(run.job))
         except Exception as error:
             reports.lost(error, f"the guard of job {short(run.job.name)} has failed")
             self._tell(happened.JobErrored, run.job, error=error)
-            answer = False
-        if not answer:
+        if not yes:
             run.why = run.why or "when"
-        return bool(answer)
+        return yes
+
+    def _is_too_late(self, run: Run) -> bool:
+        """Say whether it has waited for its turn longer than it may be late."""
+        grace = run.job.misfire_grace
+        if run.manual or grace is None or trio.current_time() - run.due_at <= grace:
+            return False
+        run.why = run.why or "late"
+        return True
 
     def _begin(self, run: Run) -> None:
         run.begun = trio.current_time()
@@ -279,8 +301,8 @@ class Runner(Bell):
     def _tell_of_none(self, run: Run) -> None:
         """Tell of a run that never began."""
         slot = run.slot.at
-        if run.why == "stopping":
-            self._tell(happened.JobMissed, run.job, slots=(slot,), more=False, reason="stopping")
+        if run.why in ("stopping", "late"):
+            self._tell(happened.JobMissed, run.job, slots=(slot,), more=False, reason=run.why)
         else:
             self._tell(happened.JobSkipped, run.job, slot=slot, reason=run.why or "cancelled")
 
@@ -298,9 +320,10 @@ class Runner(Bell):
         """Count how often a slot has begun, as far as this handle knows."""
         if run.manual:
             return 1
-        slot, number = self._settings.attempts.get(run.job.name, (None, 0))
-        number = number + 1 if slot == run.slot.at else 1
-        self._settings.attempts[run.job.name] = (run.slot.at, number)
+        last, number = self._settings.attempts.get(run.job.name, (None, 0))
+        if last is not run.slot:  # else it is another run of the same slot
+            number = number + 1 if last is not None and last.at == run.slot.at else 1
+        self._settings.attempts[run.job.name] = (run.slot, number)
         return number
 
     # --- storage -----------------------------------------------------------------------------
@@ -309,7 +332,10 @@ class Runner(Bell):
         """Count a slot as done before its run, if it is so wanted; say if that may begin."""
         if run.job.ack == "after" or not run.counts:
             return True
-        return await self._count(run, run.slot.at) or self._settings.on_storage_error == "run"
+        run.counting = True
+        counted = await self._count(run, run.slot.at)
+        run.counting = False
+        return counted or self._settings.on_storage_error == "run"
 
     async def _count_settled(self, run: Run) -> None:
         """Count slots as done up to the newest that has ended or was skipped.
@@ -318,11 +344,12 @@ class Runner(Bell):
         """
         if not run.counts:
             return
+        run.settled = True
         newest = run.held.settle(run.slot.at)
         if run.job.ack == "before":
             free = newest > run.slot.at  # or it was counted before
         else:
-            others = (other for other in run.held.runs if other is not run and other.counts)
+            others = (other for other in run.held.runs if other.counts and not other.settled)
             free = all(other.slot.at > newest for other in others)
         if free:
             await self._count(run, newest)
@@ -345,17 +372,33 @@ def _nobody(_: Run) -> None:
     pass
 
 
+async def _agrees(job: Job) -> bool:
+    """Ask the guard of a job."""
+    assert job.when is not None
+    answer = await _surviving(job, _answer(job.when, job.args))
+    return bool(answer)
+
+
 async def _answer(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     answer = fn(*args)
     return await answer if inspect.isawaitable(answer) else answer
 
 
 async def _called(job: Job) -> object:
-    """Call the function of a job; one that exits fails by that, and ends nobody else."""
+    """Call the function of a job."""
+    return await _surviving(job, _result(job))
+
+
+async def _result(job: Job) -> object:
+    if job.thread:
+        return await trio.to_thread.run_sync(job.fn, *job.args)
+    return await coroutine_of(job.fn, job.args)
+
+
+async def _surviving(job: Job, work: Awaitable[Any]) -> Any:
+    """Await a function of the user's; one that exits fails by that, and ends nobody else."""
     try:
-        if job.thread:
-            return await trio.to_thread.run_sync(job.fn, *job.args)
-        return await coroutine_of(job.fn, job.args)
+        return await work
     except SystemExit as error:
         raise RuntimeError(f"job {short(job.name)} raised {error!r}") from error
     except BaseExceptionGroup as group:

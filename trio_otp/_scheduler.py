@@ -15,7 +15,7 @@ import trio
 from . import _job_events as happened
 from ._core import options
 from ._core.errors import CalledItself, NotRunning, UnknownJob
-from ._core.process import Process, current_process, own_process
+from ._core.process import Process, own_process
 from ._core.reports import log
 from ._core.text import short
 from ._core.trapping import trap_exit
@@ -96,6 +96,7 @@ class Scheduler(Process):
 
     __slots__ = (
         "_booted",
+        "_booted_in",
         "_changing",
         "_config",
         "_grace_of_runs",
@@ -135,6 +136,7 @@ class Scheduler(Process):
         self._on_conflict = options.one_of("on_conflict", on_conflict, ON_CONFLICTS)
         self._grace_of_runs = options.limit("grace", grace)
         self._booted: set[str] = set()
+        self._booted_in: trio.lowlevel.TrioToken | None = None
         self._settings = Settings(
             clock=SystemClock() if clock is None else checked_clock(clock),
             random=_random(random),
@@ -322,6 +324,7 @@ class Scheduler(Process):
         await self._next_life()
         loop, now = self._open(), self._now()
         now = now if moment is None else now.moved_to(to_moment("moment", moment))
+        loop.shift = now.tick - trio.current_time()
         return tuple(run.process for run in await loop.start_due(now, lambda: loop.stopping))
 
     async def join(self) -> None:
@@ -345,7 +348,7 @@ class Scheduler(Process):
         Raises:
             NotRunning: It does not run.
         """
-        self._running().ring()
+        self._running().look()
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -359,6 +362,8 @@ class Scheduler(Process):
                 finally:
                     loop.stopping = True
                     loop.runner.end_all()
+                    with trio.CancelScope(shield=True):  # of their cleanup, wherever they are
+                        await until(loop.runner.idle, loop.runner)
                     loop.runner.part()
 
     @asynccontextmanager
@@ -378,6 +383,9 @@ class Scheduler(Process):
         if starting.cancelled_caught:
             return
         self._become_ready(life)
+        if self._booted_in is not (here := trio.lowlevel.current_trio_token()):
+            self._booted_in = here
+            self._booted.clear()
         for held in tuple(loop.held.values()):
             if not exiting.is_set() and self._boot(loop, held):
                 await trio.lowlevel.checkpoint()  # in order, as at a slot
@@ -423,6 +431,8 @@ class Scheduler(Process):
         self._take_in(loop, job, track, now)
 
     def _take_in(self, loop: SchedulerLoop, job: Job, track: Track, now: Now) -> None:
+        if loop is not self._loop or loop.stopping:
+            return  # it is stored, for the next life
         held = loop.held.get(job.name)
         if held is None:
             held = loop.hold(job, active=job.active, counted=now.wall)
@@ -437,7 +447,9 @@ class Scheduler(Process):
     def _boot(self, loop: SchedulerLoop, held: HeldJob) -> bool:
         """Run a `@reboot` job, once in all lives between two stops; say whether it is one."""
         schedule, name = held.job.schedule, held.job.name
-        if not (isinstance(schedule, Schedule) and schedule.at_start) or name in self._booted:
+        if held.error is not None or name in self._booted:
+            return False
+        if not (isinstance(schedule, Schedule) and schedule.at_start):
             return False
         self._booted.add(name)
         if held.active:
@@ -447,15 +459,19 @@ class Scheduler(Process):
     def _forget(self, loop: SchedulerLoop, name: str) -> None:
         held = loop.held[name]
         self._booted.discard(name)
+        self._settings.attempts.pop(name, None)
         loop.drop(held)
         loop.tell(happened.JobDeleted, held.job)
 
     @asynccontextmanager
     async def _change(self) -> AsyncGenerator[SchedulerLoop]:
         """Change jobs, one at a time, here and in storage."""
-        await self._next_life()
-        async with self._changing:
-            yield self._open()
+        while True:
+            await self._next_life()
+            async with self._changing:
+                if self._status not in ("starting", "restarting"):
+                    yield self._open()
+                    return
 
     async def _next_life(self) -> None:
         """Wait for a life that was promised, as calls of an agent do."""
@@ -488,7 +504,7 @@ class Scheduler(Process):
 
     def _ask_in_turn(self, life: Any) -> None:
         if self._loop is not None:
-            self._loop.runner.asked_to_stop_by(current_process())
+            self._loop.runner.asked_to_stop()
         super()._ask_in_turn(life)
 
     def _kill(self, life: Any) -> None:

@@ -48,6 +48,8 @@ class SchedulerLoop(Bell):
         self._agenda: Agenda[HeldJob] = Agenda(settings.random)
         self._numbers = count(1)
         self._wakes_at = -math.inf  # while it sleeps or not
+        self._must_look = False
+        self.shift = 0.0  # of the moment that a manual scheduler was told, against Trio's clock
 
     def now(self) -> Now:
         """Look at both clocks."""
@@ -86,20 +88,23 @@ class SchedulerLoop(Bell):
         self._agenda.leave(held)
         held.active, held.error = False, None
         held.begin_anew(now.wall)
-        held.end_waiting("deleted")
+        held.end_waiting("deleted", manual=False)
 
     def drop(self, held: HeldJob) -> None:
         """Forget a job; a run that has begun goes on."""
-        name = held.job.name
+        name, now = held.job.name, self.now()
         del self.held[name]
-        self.rest(held, self.now())
+        self.rest(held, now)
+        held.end_waiting("deleted", manual=True)
         if held.runs:  # which count, should the name come back
             self._deleted[name] = held
 
     def begin(self, held: HeldJob, now: Now) -> None:
         """Wait for the slots of a job that was remembered."""
         try:
-            self.enter(held, self._agenda.track(held.job, now, held.counted), now)
+            track = self._agenda.track(held.job, now, held.counted)
+            held.begin_anew(min(held.counted, now.wall))  # a clock may have been wrong before
+            self.enter(held, track, now)
         except Exception as error:
             self._fail(held, error)
 
@@ -126,7 +131,7 @@ class SchedulerLoop(Bell):
         """Hear that a run has ended."""
         if not run.held.runs:
             self._deleted.pop(run.job.name, None)
-        if not run.manual and self._agenda.ended(run.held, trio.current_time()):
+        if not run.manual and self._agenda.ended(run.held, trio.current_time() + self.shift):
             self.ring()
 
     # --- the loop ------------------------------------------------------------------------
@@ -135,13 +140,19 @@ class SchedulerLoop(Bell):
         """Start what is due, and sleep until the next; returns when asked to stop."""
         watch = ClockWatch(self.now(), self._settings.max_sleep)
         while not exiting.is_set():
+            self._must_look = False
             now = self.now()
             if jump := watch.jump(now):
                 await self._obey_clock(jump, now)
                 now = self.now()
             await self.start_due(now, exiting.is_set)
-            if not exiting.is_set():
+            if not (exiting.is_set() or self._must_look):
                 await self._sleep()
+
+    def look(self) -> None:
+        """Have the loop look at the clocks again, whatever it does now."""
+        self._must_look = True
+        self.ring()
 
     async def start_due(self, now: Now, stop: Callable[[], bool]) -> list[Run]:
         """Start the runs of all jobs that are due, one after another."""
@@ -174,7 +185,7 @@ class SchedulerLoop(Bell):
             else:
                 started += self.runner.offer(held, slot, in_line=in_line)
         if not started and held.track is track:
-            self._agenda.ended(held, trio.current_time())
+            self._agenda.ended(held, now.tick)
         return started
 
     async def finish(self, grace: float) -> None:
@@ -182,9 +193,9 @@ class SchedulerLoop(Bell):
         self.stopping = True
         self.runner.end_waiting()
         await self.runner.wait(grace)
+        await self.runner.end()
         if not self._settings.manual:
             self._miss_the_rest()
-        await self.runner.end()
 
     async def _sleep(self) -> None:
         now = self.now()

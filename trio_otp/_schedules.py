@@ -146,11 +146,15 @@ class Schedule(ABC):
         start, end = to_moment("after", after), to_moment("until", until)
         most = options.count("limit", limit)
         slots: list[datetime] = []
-        slot = self.last_before(end + datetime.resolution)
+        slot = self._before(end + datetime.resolution)
         while slot is not None and slot > start and len(slots) < most:
             slots.append(slot)
-            slot = self.last_before(slot)
+            slot = self._before(slot)
         return tuple(reversed(slots))
+
+    def _before(self, moment: datetime) -> datetime | None:
+        slot = self.last_before(moment)
+        return None if slot is None else to_moment("last_before()", slot)
 
 
 def _one_moment(value: datetime) -> datetime:

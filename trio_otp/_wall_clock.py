@@ -12,6 +12,7 @@ from ._daylight import to_moment
 
 # Clocks that are put right bit by bit run up to 0.5 ms a second wrong: far below, at any sleep.
 JUMP: Final = 1.0
+_LONG: Final = 30.0  # seconds in which a clock that goes has gone on, however often it is looked at
 _STANDS_STILL: Final = 10  # so many looks, and longest sleeps, without a second of progress
 
 
@@ -88,7 +89,7 @@ class ClockWatch:
         ran = now.tick - self._still.tick
         if abs((now.wall - self._still.wall).total_seconds()) >= 1:
             self._still, self._looks = now, 0
-        elif ran > _STANDS_STILL * self._longest and self._looks > _STANDS_STILL:
+        elif ran > max(_STANDS_STILL * self._longest, _LONG) and self._looks > _STANDS_STILL:
             raise RuntimeError(
                 f"Trio's clock ran {ran:g} s while the wall clock stood "
                 "still: with a MockClock, pass clock=SettableClock() of trio_otp.testing to the Scheduler"

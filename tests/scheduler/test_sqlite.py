@@ -315,7 +315,7 @@ async def test_function_that_is_gone(path, clock_at_noon, caplog):
             "there": "active",
         }
         with pytest.raises(
-            LookupError, match="the function no_such:work of a stored job is not there"
+            LookupError, match="the function no_such:work of a stored job cannot be used"
         ):
             await (await scheduler.run_job("gone"))
         await (await scheduler.run_job("there"))
