@@ -347,7 +347,7 @@ class Runner(Bell):
         run.settled = True
         newest = run.held.settle(run.slot.at)
         if run.job.ack == "before":
-            free = newest > run.slot.at  # or it was counted before
+            free = run.about is None or newest > run.slot.at  # else it was counted before its run
         else:
             others = (other for other in run.held.runs if other.counts and not other.settled)
             free = all(other.slot.at > newest for other in others)
