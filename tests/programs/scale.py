@@ -1,76 +1,154 @@
-"""A program that measures a scheduler with many jobs: `python tests/programs/scale.py [JOBS]`.
+"""What ten thousand jobs cost: `python scale.py [JOBS]` prints figures of this machine.
 
-Figures are seconds, and the same in units of the cheapest thing that plain Trio can do
-instead, measured in the same run: so they can be compared between machines.
+Hours pass in a moment, by a mock clock; the figures are of real time.
 """
 
 import sys
 import time
+import tracemalloc
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import trio
-from trio.testing import MockClock
+import trio.testing
 
-from trio_otp import Cron, Every, Job, Scheduler
+from trio_otp import Cron, Every, Job, JobStarted, Scheduler, subscribe
 from trio_otp.testing import SettableClock
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-YEAR = 365
+HOUR, DAY = 3600, 86400
 
 
 async def noop():
     pass
 
 
+class Steps(trio.abc.Instrument):
+    """Counts the steps of the Trio task of a scheduler."""
+
+    def __init__(self):
+        self.count = 0
+
+    def before_task_step(self, task):
+        self.count += task.name == "Scheduler"
+
+
 @contextmanager
-def measured(what, count, unit=None):
-    """Print how long a block takes; give the seconds for one of `count` things."""
-    took = []
-    begun = time.process_time()
-    yield took
-    took.append((time.process_time() - begun) / count)
-    times = f"{took[0] / unit:6.1f} times plain" if unit else ""
-    print(f"{what:44} {took[0] * count:7.3f} s {took[0] * 1e6:8.1f} us each {times}")
+def counted():
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    yield steps
+    trio.lowlevel.remove_instrument(steps)
 
 
-async def plain_spawns(count):
-    """Start tasks that do nothing, one in each of Trio's batches."""
-    async with trio.open_nursery() as nursery:
-        for _ in range(count):
-            nursery.start_soon(noop)
-            await trio.lowlevel.checkpoint()
+def say(what, value, unit):
+    print(f"{what:<42}{value:>12,.3f} {unit}", flush=True)
 
 
-async def measure(count):
-    with measured("plain Trio: start a task, let a batch go by", count) as plain:
-        await plain_spawns(count)
-    (unit,) = plain
-    with measured("build Cron schedules, all different", count):
-        crons = [Cron(f"{n % 60} {n // 60 % 24} * * *") for n in range(count)]
-    with measured("ask each for its next slot", count) as asked:
-        for cron in crons:
-            cron.next_after(NOON)
-    jobs = [Job(f"job {number}", cron, noop) for number, cron in enumerate(crons)]
-    options = {"clock": SettableClock(NOON), "max_sleep": None}
-    with measured("start a scheduler with them", count):
-        async with Scheduler(jobs, **options):
-            pass
-    async with Scheduler(**options) as scheduler:
-        with measured("add them one by one", count) as added:
+@contextmanager
+def timed(what, number=1, unit="ms"):
+    """Print how long it took, by real time, each of so many."""
+    begun = time.perf_counter()
+    yield
+    say(what, (time.perf_counter() - begun) / number * {"ms": 1e3, "us": 1e6}[unit], unit)
+
+
+def build(count):
+    return [Job(f"job {n}", Cron(f"{n % 60} {n // 60 % 24} * * *"), noop) for n in range(count)]
+
+
+def scheduler(jobs=(), **options):
+    return Scheduler(jobs, clock=SettableClock(), **options)
+
+
+async def add_and_idle(count):
+    with timed(f"building {count:,} jobs"):
+        jobs = build(count)
+    async with scheduler() as target:
+        with timed(f"adding {count:,} jobs"):
             for job in jobs:
-                await scheduler.add(job)
-        print(f"{'  of which asking':44} {asked[0] / added[0]:7.0%}")
-    ticks = [Job(f"tick {number}", Every(1e6), noop) for number in range(count)]
-    async with Scheduler(ticks, **options):
-        await trio.sleep(1e6 - 1)
-        with measured("all due in one moment: start to end", count, unit):
-            await trio.sleep(2)
-    async with Scheduler([Job("daily", Cron("@daily"), noop)], **options):
-        with measured("a year of a daily job", YEAR):
-            await trio.sleep(YEAR * 86400)
+                await target.add(job)
+        with timed("one more", unit="us"):
+            await target.add(Job("more", Cron("@yearly"), noop))
+        say("Trio tasks besides those of the program", tasks(), "")
+
+
+def tasks():
+    return trio.lowlevel.current_statistics().tasks_living - 3  # its main task, and two of Trio's
+
+
+async def memory(count):
+    jobs = build(count)
+    async with scheduler() as target:
+        tracemalloc.start()
+        for job in jobs:
+            await target.add(job)
+        say("memory for each job that is held", tracemalloc.get_traced_memory()[0] / count, "bytes")
+        tracemalloc.stop()
+
+
+async def idle(count):
+    jobs = [Job(f"job {n}", Cron("@yearly"), noop) for n in range(count)]
+    async with scheduler(jobs):
+        await trio.sleep(1)
+        with counted() as steps, timed("a simulated hour, idle"):
+            await trio.sleep(HOUR)
+        say("in which it looks at the clock", steps.count, "times")
+
+
+async def one_by_one(count):
+    jobs = [Job(f"job {n}", Every(count, initial_delay=n + 1), noop) for n in range(count)]
+    async with scheduler(jobs, max_sleep=None):
+        await trio.sleep(0.5)
+        with timed(f"one run among {count:,} jobs", count, "us"):
+            await trio.sleep(count)
+
+
+async def burst(count):
+    begun = trio.Event()
+    number = 0
+
+    def note(event):
+        nonlocal number
+        if isinstance(event, JobStarted):
+            number += 1
+            begun.set()
+
+    jobs = [Job(f"job {n}", Cron("@hourly"), noop) for n in range(count)]
+    with subscribe(note):
+        async with scheduler(jobs, max_sleep=None), trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, HOUR + 1)
+            await begun.wait()
+            longest, before = 0.0, time.perf_counter()
+            with timed(f"starting {count:,} runs at once"):
+                while number < count:
+                    await trio.lowlevel.checkpoint()
+                    longest, before = (
+                        max(longest, time.perf_counter() - before),
+                        time.perf_counter(),
+                    )
+            say("meanwhile another task waits, at most", longest * 1e3, "ms")
+
+
+async def long_times(count):
+    async with scheduler([Job("daily", Cron("0 3 * * *"), noop)], max_sleep=None):
+        with timed("a simulated year of a daily job"):
+            await trio.sleep(365 * DAY)
+    async with scheduler([Job("minutely", Cron("* * * * *"), noop)]):
+        with timed(f"{count:,} simulated minutes of a minute job"):
+            await trio.sleep(60 * count)
+
+
+async def main(count):
+    await add_and_idle(count)
+    await memory(count)
+    await idle(count)
+    await one_by_one(count)
+    await burst(count)
+    await long_times(count)
 
 
 if __name__ == "__main__":
-    many = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    trio.run(measure, many, clock=MockClock(autojump_threshold=0))
+    trio.run(
+        main,
+        int(sys.argv[1]) if sys.argv[1:] else 10_000,
+        clock=trio.testing.MockClock(autojump_threshold=0),
+    )

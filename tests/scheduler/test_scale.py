@@ -1,9 +1,13 @@
 """Many jobs: counted in tasks, wakes, places in memory and steps, since a clock would tell of the machine."""
 
 import gc
+import re
+import subprocess
+import sys
 import weakref
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,6 +18,7 @@ from trio_otp._agenda import Agenda, Entry
 from trio_otp._wall_clock import Now
 
 MANY = 2000
+PROGRAM = Path(__file__).parents[1] / "programs" / "scale.py"
 
 
 class Wakes(trio.abc.Instrument):
@@ -189,3 +194,31 @@ async def test_year_of_a_daily_job(autojump_clock, clock, diary):
         trio.lowlevel.remove_instrument(wakes)
     assert len(diary.runs) == 365
     assert wakes.steps["Scheduler"] <= 2 * 365 + 2
+
+
+@pytest.mark.real
+def test_program_that_measures():
+    """Prints a figure for each question, and its unit."""
+    done = subprocess.run(
+        [sys.executable, PROGRAM, "20"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    lines = [re.split(r"  +", line.strip()) for line in done.stdout.splitlines()]
+    assert [what for what, _ in lines] == [
+        "building 20 jobs",
+        "adding 20 jobs",
+        "one more",
+        "Trio tasks besides those of the program",
+        "memory for each job that is held",
+        "a simulated hour, idle",
+        "in which it looks at the clock",
+        "one run among 20 jobs",
+        "starting 20 runs at once",
+        "meanwhile another task waits, at most",
+        "a simulated year of a daily job",
+        "20 simulated minutes of a minute job",
+    ]
+    figures = dict(lines)
+    assert figures["Trio tasks besides those of the program"] == "2.000"
+    assert figures["in which it looks at the clock"] == "120.000 times"
+    assert all(float(figure.split()[0].replace(",", "")) >= 0 for figure in figures.values())
