@@ -291,7 +291,7 @@ class Agenda(Generic[E]):
         if isinstance(track, TickTrack):
             mine, other = other, mine
         other.drop(entry)
-        mine.set(entry, track.start)
+        mine.set(entry, track.start, entry.number)
 
     def leave(self, entry: E) -> None:
         """Stop waiting for a job."""
@@ -305,14 +305,21 @@ class Agenda(Generic[E]):
             self._by_wall.next_at() - now.wall.timestamp(), self._by_tick.next_at() - now.tick
         )
 
-    def take_due(self, now: Now) -> list[E]:
-        """Take out the jobs that are due, by slot, then by age."""
-        by_wall = self._by_wall.take_due(now.wall.timestamp())
-        by_tick = self._by_tick.take_due(now.tick)
-        if len(by_wall) + len(by_tick) < 2:
-            return by_wall or by_tick
-        keyed = [(self._started_by(entry, now), entry.number, entry) for entry in by_wall + by_tick]
-        return [entry for *_, entry in sorted(keyed)]
+    def take_due(self, now: Now) -> E | None:
+        """Take out the job that is due next, by slot, then by age; `None` if none is."""
+        wall, tick = now.wall.timestamp(), now.tick
+        (wall_at, wall_rank), (tick_at, tick_rank) = self._by_wall.next(), self._by_tick.next()
+        by_wall, by_tick = wall_at <= wall, tick_at <= tick
+        if by_wall and by_tick:
+            # To the microsecond, as datetimes are: each clock has its own rounding.
+            first, second = (
+                (round(wall_at - wall, 6), wall_rank),
+                (round(tick_at - tick, 6), tick_rank),
+            )
+            by_wall = first <= second
+        if by_wall:
+            return self._by_wall.take_due(wall, most=1)[0]
+        return self._by_tick.take_due(tick, most=1)[0] if by_tick else None
 
     def take_slots(self, entry: E, now: Now) -> Due:
         """Say what is to be done about a job that is due, and wait for its next slot.
@@ -356,9 +363,3 @@ class Agenda(Generic[E]):
     def __len__(self) -> int:
         """Give how many places in memory it takes: not more than twice its jobs and some."""
         return self._by_wall.size() + self._by_tick.size()
-
-    def _started_by(self, entry: E, now: Now) -> float:
-        track = entry.track
-        assert track is not None
-        wall = now.wall.timestamp()
-        return wall + track.start - now.tick if isinstance(track, TickTrack) else track.start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -157,19 +156,11 @@ class SchedulerLoop(Bell):
     async def start_due(self, now: Now, stop: Callable[[], bool]) -> list[Run]:
         """Start the runs of all jobs that are due, one after another."""
         started: list[Run] = []
-        due = deque((held, held.track) for held in self._agenda.take_due(now))
-        try:
-            while due and not stop():
-                held, track = due.popleft()
-                if held.track is track:  # else it was changed since, or is gone
-                    started += await self._start_one(held, now, stop)
-                if due:
-                    # One in a batch of Trio's: those of the same batch run in any order.
-                    await trio.lowlevel.checkpoint()
-        finally:
-            for held, track in due:  # broken off: they are due as before
-                if held.track is track:
-                    self._agenda.wait(held)
+        while not stop() and (held := self._agenda.take_due(now)) is not None:
+            started += await self._start_one(held, now, stop)
+            if self._agenda.seconds_left(now) <= 0:
+                # One in a batch of Trio's: those of the same batch run in any order.
+                await trio.lowlevel.checkpoint()
         return started
 
     async def _start_one(self, held: HeldJob, now: Now, stop: Callable[[], bool]) -> list[Run]:
@@ -234,7 +225,7 @@ class SchedulerLoop(Bell):
     def _miss_the_rest(self) -> None:
         """Tell of the slots that came while the end was under way."""
         now = self.now()
-        for held in self._agenda.take_due(now):
+        while (held := self._agenda.take_due(now)) is not None:
             if (due := self._due(held, now)) is not None:
                 slots = (*due.missed, *(slot.at for slot in due.run))
                 self._missed(held, slots, due.more, "stopping")

@@ -94,3 +94,16 @@ def test_against_a_dictionary():
             plain = {key: at for key, at in plain.items() if key not in due}
         assert timers.next_at() == min(plain.values(), default=math.inf)
         assert len(timers._heap) <= 2 * len(plain) + 16
+
+
+def test_ranks():
+    """Of keys with one deadline the lower rank is first, however they were set; one at a time, if so wanted."""
+    timers = Timers()
+    for key, rank in [("c", 3), ("a", 1), ("b", 2), ("later", 0)]:
+        timers.set(key, 5 if key == "later" else 1, rank)
+    timers.set("b", 1, 4)
+    assert timers.next() == (1, 1)
+    assert timers.take_due(1, most=1) == ["a"]
+    assert timers.take_due(9, most=2) == ["c", "b"]
+    assert timers.take_due(9) == ["later"]
+    assert timers.next() == (math.inf, 0)

@@ -75,7 +75,7 @@ class Observer:
         seen = self.watch.jump(self.now)
         moved = seen < 0 and self.agenda.set_back(self.entry, -seen, self.now)
         told, run, more = [], [], False
-        for entry in self.agenda.take_due(self.now):
+        while (entry := self.agenda.take_due(self.now)) is not None:
             due = self.agenda.take_slots(entry, self.now)
             told += (*due.missed, *(slot.at for slot in due.run))
             run += (slot.at for slot in due.run)
@@ -372,7 +372,8 @@ def test_those_that_are_due_come_by_slot_then_by_age(data):
             assert entry.track.next is not None
     soon = data.draw(seconds)
     assert agenda.seconds_left(now) == min(due.values(), default=math.inf)
-    taken = agenda.take_due(Now(NEW_YEAR + timedelta(seconds=soon), float(soon)))
+    then = Now(NEW_YEAR + timedelta(seconds=soon), float(soon))
+    taken = [*iter(lambda: agenda.take_due(then), None)]
     expected = sorted((second, entry.number) for entry, second in due.items() if second <= soon)
     assert [entry.number for entry in taken] == [number for _, number in expected]
 
@@ -382,3 +383,17 @@ def next_second(entry):
     if isinstance(schedule, Every):
         return schedule.initial_delay
     return schedule.next_after(NEW_YEAR).second
+
+
+def test_one_clock_is_due_a_moment_before_the_other():
+    """Whichever is due is taken, also if the other will be in less than a microsecond."""
+    agenda, now = Agenda(Random(1)), Now(NEW_YEAR, 100.0)
+    jobs = [Job("cron", Cron("* * * * *"), noop), Job("tick", Every(1), noop)]
+    cron, tick = (Entry(job, number, active=True) for number, job in enumerate(jobs))
+    for entry in (cron, tick):
+        agenda.enter(entry, agenda.track(entry.job, now))
+    agenda._by_wall.set(cron, now.wall.timestamp() + 3e-7, cron.number)
+    agenda._by_tick.set(tick, now.tick, tick.number)
+    assert agenda.seconds_left(now) == 0
+    assert agenda.take_due(now) is tick
+    assert agenda.take_due(now) is None

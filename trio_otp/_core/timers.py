@@ -16,22 +16,25 @@ class Timers(Generic[K]):
     __slots__ = ("_at", "_count", "_heap")
 
     def __init__(self) -> None:
-        self._at: dict[K, tuple[float, int]] = {}
+        self._at: dict[K, tuple[float, int, int]] = {}
         # Entries whose number is not the key's newest are stale, and dropped when met.
-        self._heap: list[tuple[float, int, K]] = []
+        self._heap: list[tuple[float, int, int, K]] = []
         self._count = 0
 
     def size(self) -> int:
         """Give how many places the heap takes: at most twice the deadlines ever set at once, and 16."""
         return len(self._heap)
 
-    def set(self, key: K, at: float) -> None:
-        """Set the deadline of a key; infinity means none."""
+    def set(self, key: K, at: float, rank: int = 0) -> None:
+        """Set the deadline of a key; infinity means none.
+
+        Of those with the same deadline the lower rank comes first, then what was set first.
+        """
         self._at.pop(key, None)
         if at < math.inf:
             self._count += 1
-            self._at[key] = (at, self._count)
-            heapq.heappush(self._heap, (at, self._count, key))
+            self._at[key] = entry = (at, rank, self._count)
+            heapq.heappush(self._heap, (*entry, key))
         self._tidy()
 
     def drop(self, key: K) -> None:
@@ -47,22 +50,26 @@ class Timers(Generic[K]):
 
     def at(self, key: K) -> float:
         """Give the deadline of a key, or infinity."""
-        return self._at.get(key, (math.inf, 0))[0]
+        return self._at.get(key, (math.inf,))[0]
 
     def next_at(self) -> float:
         """Give the time of the earliest deadline, or infinity."""
-        while self._heap:
-            at, number, key = self._heap[0]
-            if self._at.get(key) == (at, number):
-                return at
-            heapq.heappop(self._heap)
-        return math.inf
+        return self.next()[0]
 
-    def take_due(self, now: float) -> list[K]:
-        """Take out the keys whose deadline has come, earliest first."""
+    def next(self) -> tuple[float, int]:
+        """Give the time of the earliest deadline and its rank, or infinity."""
+        while self._heap:
+            at, rank, number, key = self._heap[0]
+            if self._at.get(key) == (at, rank, number):
+                return at, rank
+            heapq.heappop(self._heap)
+        return math.inf, 0
+
+    def take_due(self, now: float, *, most: float = math.inf) -> list[K]:
+        """Take out the keys whose deadline has come, earliest first, at most so many."""
         due: list[K] = []
-        while self.next_at() <= now and self._heap:
-            _, _, key = heapq.heappop(self._heap)
+        while len(due) < most and self.next_at() <= now and self._heap:
+            *_, key = heapq.heappop(self._heap)
             del self._at[key]
             due.append(key)
         self._tidy()
