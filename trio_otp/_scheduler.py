@@ -451,6 +451,8 @@ class Scheduler(Process):
             return False
         if not (isinstance(schedule, Schedule) and schedule.at_start):
             return False
+        if loop.stopping:  # it did while the job was stored
+            return False
         self._booted.add(name)
         if held.active:
             loop.reboot(held)

@@ -1,5 +1,6 @@
 """Adding, changing, deleting, switching and running jobs while the scheduler runs."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -211,6 +212,94 @@ async def test_update_leaves_an_inactive_job_inactive(autojump_clock, clock, dia
         assert scheduler.find("a").state == "inactive"
         await scheduler.update("a", active=True)
         assert scheduler.find("a").state == "active"
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "stands"),
+    [
+        ("update", {"overlap": "allow"}, ("active", "allow")),
+        ("activate", {}, ("active", "skip")),
+        ("deactivate", {}, ("inactive", "skip")),
+        ("delete", {}, None),
+    ],
+)
+async def test_changes_at_the_same_time(autojump_clock, clock, what, options, stands):
+    """In whatever order Trio runs them, none undoes the other."""
+    async with Scheduler(clock=clock) as scheduler:
+
+        async def change(what, **options):
+            with suppress(UnknownJob):  # it is deleted
+                await getattr(scheduler, what)("a", **options)
+
+        for _ in range(10):
+            await scheduler.add(Job("a", Cron("@daily"), trio.sleep, 0, active=what != "activate"))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(change, "update", timeout=5))
+                nursery.start_soon(partial(change, what, **options))
+            job = scheduler.find("a")
+            assert (job and (job.state, job.job.overlap)) == stands
+            assert job is None or job.job.timeout == 5
+
+
+class SlowStorage(MemoryStorage):
+    """Takes its time for changes, as disks do."""
+
+    seconds = 0
+
+    async def put(self, stored, /):
+        await trio.sleep(self.seconds)
+        await super().put(stored)
+
+    async def delete(self, name, /):
+        await trio.sleep(self.seconds)
+        await super().delete(name)
+
+    async def set_state(self, *state):
+        await trio.sleep(self.seconds)
+        await super().set_state(*state)
+
+
+@pytest.mark.conforms("SCHED-074", "SCHED-085")
+@pytest.mark.parametrize(
+    ("what", "argument", "stands"),
+    [
+        ("add", Job("new", Cron("@daily"), trio.sleep, 0), {"old": "active", "new": "active"}),
+        ("add", Job("new", Cron("@reboot"), trio.sleep, 0), {"old": "active", "new": "finished"}),
+        ("delete", "old", {}),
+        ("deactivate", "old", {"old": "inactive"}),
+    ],
+)
+async def test_crash_during_a_change(autojump_clock, clock, events, what, argument, stands):
+    """What was being stored counts in the next life, which waits for it."""
+    storage = SlowStorage()
+    scheduler = Scheduler([], clock=clock, storage=storage)
+    async with Supervisor([scheduler]), trio.open_nursery() as nursery:
+        await scheduler.add(Job("old", Cron("@daily"), trio.sleep, 0))
+        storage.seconds = 5
+        nursery.start_soon(getattr(scheduler, what), argument)
+        await trio.sleep(1)
+        scheduler.kill()
+        await trio.sleep(5)
+        assert {job.name: job.state for job in scheduler.jobs} == stands
+        reboots = ["new"] * (stands.get("new") == "finished")
+        assert [event.job for event in events.of(JobStarted)] == reboots
+
+
+@pytest.mark.conforms("SCHED-100", "SCHED-085")
+async def test_stop_while_a_job_is_stored(autojump_clock, clock, events, diary):
+    """Nothing new starts, a job for the start of its scheduler neither; the next start has it."""
+    storage = SlowStorage()
+    scheduler = Scheduler([Job("a", SECONDLY, diary.work, 3)], clock=clock, storage=storage)
+    async with scheduler, trio.open_nursery() as nursery:
+        await trio.sleep(1.5)
+        storage.seconds = 1
+        nursery.start_soon(scheduler.add, Job("new", Cron("@reboot"), diary.work))
+        await trio.sleep(0.1)
+        await scheduler.stop()
+    assert [run.job for run in diary.runs] == ["a"]
+    async with scheduler:
+        await trio.sleep(0.1)
+    assert [run.job for run in diary.runs][1:] == ["new", "a"]
 
 
 # --- running now -----------------------------------------------------------------------------
