@@ -49,6 +49,7 @@ class SchedulerLoop(Bell):
         self._wakes_at = -math.inf  # while it sleeps or not
         self._must_look = False
         self.shift = 0.0  # of the moment that a manual scheduler was told, against Trio's clock
+        self._watch = ClockWatch(self.now(), settings.max_sleep)
 
     def now(self) -> Now:
         """Look at both clocks."""
@@ -137,11 +138,10 @@ class SchedulerLoop(Bell):
 
     async def run(self, exiting: ExitRequest) -> None:
         """Start what is due, and sleep until the next; returns when asked to stop."""
-        watch = ClockWatch(self.now(), self._settings.max_sleep)
         while not exiting.is_set():
             self._must_look = False
             now = self.now()
-            if jump := watch.jump(now):
+            if jump := self._watch.jump(now):
                 await self._obey_clock(jump, now)
                 now = self.now()
             await self.start_due(now, exiting.is_set)

@@ -16,6 +16,7 @@ from trio_otp import (
     JobErrored,
     JobMissed,
     JobStarted,
+    MemoryStorage,
     Scheduler,
 )
 from trio_otp.testing import SettableClock
@@ -192,6 +193,31 @@ async def test_clock_set_back_a_little(autojump_clock, clock, diary):
         await trio.sleep(1)  # the loop has seen it
         await trio.sleep(119)
     assert diary.slots == ["00:01:00", "00:02:00"]
+
+
+class SlowToLoad(MemoryStorage):
+    async def load(self):
+        stored = await super().load()
+        await trio.sleep(5)
+        return stored
+
+
+@pytest.mark.conforms("SCHED-045", "SCHED-048")
+@pytest.mark.parametrize("seconds", [-86400, 86400])
+async def test_clock_set_during_the_start(autojump_clock, clock, events, diary, seconds):
+    """While the jobs are read: it is seen, like any other jump."""
+    scheduler = Scheduler(
+        [Job("a", Cron("0 12 * * *"), diary.work)], clock=clock, storage=SlowToLoad()
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scheduler.run)
+        await trio.sleep(1)
+        clock.jump(seconds)
+        await trio.sleep(86400)
+        await scheduler.stop()
+    assert jumps(events) == [seconds]
+    late = [run.lateness > 60 for run in diary.runs]
+    assert late == ([True, False] if seconds > 0 else [False])
 
 
 class TremblingClock(SettableClock):
