@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_otp import Cron, Every, Jitter, Job, Schedule
-from trio_otp._agenda import Agenda, Entry
+from trio_otp._agenda import Agenda, Entry, Slot
 from trio_otp._wall_clock import ClockWatch, Now
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,7 +50,7 @@ class Look:
     """Whether the job began anew, since the wall clock was set back."""
     told: tuple[datetime, ...]
     """The slots that were missed and those to be run."""
-    run: tuple[datetime, ...]
+    run: tuple[Slot, ...]
     more: bool
 
 
@@ -78,7 +78,7 @@ class Observer:
         while (entry := self.agenda.take_due(self.now)) is not None:
             due = self.agenda.take_slots(entry, self.now)
             told += (*due.missed, *(slot.at for slot in due.run))
-            run += (slot.at for slot in due.run)
+            run += due.run
             more |= due.more
         return Look(self.now, seen, moved, tuple(told), tuple(run), more)
 
@@ -236,7 +236,7 @@ def test_newest_are_run(schedule, policy, times):
             for slot in look.told
             if look.now.wall.timestamp() - slot.timestamp() <= job.lateness_allowed
         ]
-        assert list(look.run) == in_time[-most:]
+        assert [slot.at for slot in look.run] == in_time[-most:]
 
 
 @pytest.mark.conforms("SCHED-130", "SCHED-132")
@@ -247,7 +247,16 @@ def test_newest_are_run(schedule, policy, times):
 def test_jitter_moves_no_slot(schedule, times):
     """Only the newest slot may still wait for its start, which is before the next slot."""
     observer = Observer(Job("job", schedule, noop, catch_up="all", catch_up_limit=1000))
-    looks = [observer.look(*time) for time in times]
+    looks = []
+    for time in times:
+        coming, start = observer.entry.track.next, observer.entry.track.start
+        look = observer.look(*time)
+        looks.append(look)
+        for slot in look.run:
+            planned = start if slot.at == coming else slot.at.timestamp()
+            assert slot.scheduled.timestamp() == pytest.approx(planned, abs=1e-5)
+            late = look.now.wall.timestamp() - planned
+            assert slot.lateness == pytest.approx(max(0, late), abs=1e-5)
     expected = list(schedule.between(NEW_YEAR, observer.wall, limit=1000))
     assert told(looks) in (expected, expected[:-1])
     track = observer.entry.track
