@@ -447,11 +447,10 @@ class Scheduler(Process):
     def _boot(self, loop: SchedulerLoop, held: HeldJob) -> bool:
         """Run a `@reboot` job, once in all lives between two stops; say whether it is one."""
         schedule, name = held.job.schedule, held.job.name
-        if held.error is not None or name in self._booted:
+        if not (isinstance(schedule, Schedule) and held.error is None and schedule.at_start):
             return False
-        if not (isinstance(schedule, Schedule) and schedule.at_start):
-            return False
-        if loop.stopping:  # it did while the job was stored
+        gone = loop.stopping or loop.held.get(name) is not held  # since it was looked for
+        if gone or name in self._booted:
             return False
         self._booted.add(name)
         if held.active:

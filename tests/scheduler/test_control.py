@@ -437,6 +437,24 @@ async def test_reboot(autojump_clock, clock, diary):
     assert {run.slot for run in diary.runs[:1]} == {datetime(2026, 1, 1, tzinfo=UTC)}
 
 
+@pytest.mark.conforms("SCHED-085", "SCHED-082")
+async def test_reboot_job_that_another_deletes(autojump_clock, clock, diary):
+    """Before its turn has come: it does not run, and runs if it is added again."""
+
+    async def first():
+        await scheduler.delete("c")
+
+    reboot = Cron("@reboot")
+    jobs = [Job("a", reboot, first), *(Job(name, reboot, diary.work) for name in "bdefghc")]
+    scheduler = Scheduler(jobs, clock=clock)
+    async with scheduler:
+        await trio.sleep(1)
+        assert "c" not in [run.job for run in diary.runs]
+        await scheduler.add(Job("c", reboot, diary.work))
+        await trio.sleep(1)
+    assert [run.job for run in diary.runs] == [*"bdefgh", "c"]
+
+
 def crash(scheduler):
     """Let the loop of a scheduler fail, which nobody can but from inside."""
 
