@@ -81,6 +81,7 @@ class ClockWatch:
         """
         self._refuse_standing_still(now)
         size = (now.wall - self._last.wall).total_seconds() - (now.tick - self._last.tick)
+        size = round(size, 6)  # as exact as a datetime is
         self._last = now
         return size if abs(size) > JUMP else 0
 

@@ -266,6 +266,7 @@ async def jobs(crashing):
             await scheduler.activate("asked")
             await scheduler.delete("asked")
             await scheduler.delete_all()
+            await scheduler.join()
         counts = [sum(run.job == job.name for run in begun) for job in listed]
         assert all(count >= 2 for count in counts), counts
 
