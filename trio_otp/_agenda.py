@@ -64,10 +64,8 @@ class Due:
 class Track(ABC):
     """How far a job has come on its schedule."""
 
-    __slots__ = ("done", "jitter", "name", "next", "random", "start")
+    __slots__ = ("jitter", "name", "next", "random", "start")
 
-    done: Position
-    """Slots up to here are done with."""
     next: Position | None
     """The slot that comes next."""
     start: float
@@ -99,7 +97,6 @@ class Track(ABC):
             found = self._between(self._at(now), limit + 1)
             more, found = len(found) > limit, found[-limit:]
             following = self._after(found[-1])
-        self.done = found[-1]
         self.plan(following)
         return [self._due(slot, start if slot == first else None, now) for slot in found], more
 
@@ -132,13 +129,22 @@ class Track(ABC):
 class CalendarTrack(Track):
     """On a schedule of the calendar, by the wall clock."""
 
-    __slots__ = ("schedule",)
+    __slots__ = ("done", "schedule")
+
+    done: datetime
+    """Slots up to here are done with."""
 
     def __init__(self, job: Job, schedule: Schedule, done: datetime, random: Random) -> None:
         super().__init__(job, random)
         self.schedule = schedule
         self.done = done
         self.plan(self._after(done))
+
+    def take(self, now: Now, limit: int) -> tuple[list[Slot], bool]:
+        """As for all, and note how far it is done."""
+        slots, more = super().take(now, limit)
+        self.done = slots[-1].at
+        return slots, more
 
     def set_back(self, seconds: float, now: Now) -> bool:
         """Find the place again after the wall clock was set back; say whether it is another.
@@ -199,7 +205,7 @@ class TickTrack(Track):
     def __init__(self, job: Job, every: Every, now: Now, random: Random) -> None:
         super().__init__(job, random)
         self.every = every
-        self.begun = self.done = now.tick
+        self.begun = now.tick
         self.plan(every.first(now.tick))
 
     def ended(self, tick: float) -> bool:
@@ -216,7 +222,6 @@ class TickTrack(Track):
 
     def _between(self, until: float, limit: int) -> tuple[float, ...]:
         assert self.next is not None
-        # Not from what is done: a first tick that is at once is no later than the beginning.
         start = math.nextafter(self.next, -math.inf)
         return self.every.between(start, until, start=self.begun, limit=limit)
 
@@ -275,7 +280,7 @@ class Agenda(Generic[E]):
             return TickTrack(job, schedule, now, self._random)
         track = CalendarTrack(job, schedule, done or now.wall, self._random)
         if track.done > now.wall:  # set back while nobody looked
-            track.set_back((track.done - now.wall).total_seconds(), now)
+            track.set_back(0, now)
         return track
 
     def enter(self, entry: E, track: Track) -> None:

@@ -27,9 +27,7 @@ class Place:
 
 
 def _checked(value: tuple[Any, ...]) -> Candidates:
-    for supervisor in value:
-        if not isinstance(supervisor, TaskSupervisor):
-            raise TypeError(f"supervisors must be TaskSupervisors, got {short(supervisor)}")
+    _check_each("supervisors must be", value)
     if not value:
         raise ValueError("supervisors must be one or more")
     return value
@@ -89,10 +87,14 @@ class On(Place):
 def checked_choice(choice: Any) -> tuple[Candidates, ...]:
     """Pass on what a place has chosen."""
     for candidates in choice:
-        for supervisor in candidates:
-            if not isinstance(supervisor, TaskSupervisor):
-                raise TypeError(f"choose() must give TaskSupervisors, got {short(supervisor)}")
+        _check_each("choose() must give", candidates)
     return tuple(choice)
+
+
+def _check_each(demand: str, supervisors: Any) -> None:
+    for supervisor in supervisors:
+        if not isinstance(supervisor, TaskSupervisor):
+            raise TypeError(f"{demand} TaskSupervisors, got {short(supervisor)}")
 
 
 def to_place(option: str, value: Any) -> Place:

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SCHEDULES: Final[dict[str, type[Cron | Every | At]]] = {"cron": Cron, "every": Every, "at": At}
-_AS_THEY_ARE: Final = (
-    "overlap", "catch_up", "catch_up_limit", "misfire_grace", "ack", "active", "thread",
-)  # fmt: skip
+_WITH_WORDS_OF_THEIR_OWN: Final = frozenset(
+    {"name", "schedule", "fn", "args", "when", "timeout", "where", "shutdown"}
+)
+_AS_THEY_ARE: Final = tuple(
+    field.name for field in attrs.fields(Job) if field.name not in _WITH_WORDS_OF_THEIR_OWN
+)
 
 
 def write_job(job: Job) -> str:

@@ -44,12 +44,6 @@ ACKS: Final = ("before", "after")
 ON_TIME: Final = 1.0
 
 
-_DEFAULTS: Final[dict[str, Any]] = {
-    "when": None, "overlap": "skip", "timeout": math.inf, "catch_up": "latest", "catch_up_limit": 100,
-    "misfire_grace": None, "ack": "before", "active": True, "where": None, "thread": False, "shutdown": 5.0,
-}  # fmt: skip
-
-
 @attrs.frozen(init=False, eq=False, repr=False)
 class Job:
     """Something that a scheduler runs, and when; a value, `Quantum.Job`.
@@ -190,10 +184,11 @@ class Job:
             callable_name(self.fn),
             *map(short, self.args),
         ]
+        _, _, _, _, *names = [field.name for field in attrs.fields(Job)]
         options = [
-            f"{option}={value!r}"
-            for option, default in _DEFAULTS.items()
-            if (value := getattr(self, option)) != default
+            f"{name}={value!r}"
+            for name in names
+            if (value := getattr(self, name)) != getattr(_PLAIN, name)
         ]
         return f"Job({', '.join(given + options)})"
 
@@ -309,3 +304,10 @@ def _limit_of_run(value: Limit) -> float:
 
 def _grace(value: float | None) -> float | None:
     return None if value is None else options.duration("misfire_grace", value)
+
+
+async def _nothing() -> None:
+    pass
+
+
+_PLAIN: Final = Job("plain", Every(1), _nothing)  # with the default of every option

@@ -24,7 +24,7 @@ from ._agenda import Slot
 from ._core import reports
 from ._core.errors import AlreadyRunning, MaxChildren, NotRunning, TimedOut
 from ._core.job import coroutine_of
-from ._core.process import unprotected
+from ._core.process import task_and_above, unprotected
 from ._core.text import short
 from ._core.waiting import Bell, until
 from ._held_jobs import Run
@@ -198,11 +198,7 @@ class Runner(Bell):
 
         A run that does, also by a task of its own, has no grace, since it waits for us.
         """
-        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-        asking = set[Any]()
-        while task is not None:
-            asking.add(task)
-            task = task.parent_nursery and task.parent_nursery.parent_task
+        asking = set(task_and_above())
         for run in self._runs:
             run.asked_stop |= run.process._life.task in asking
         self.ring()

@@ -322,7 +322,8 @@ class Scheduler(Process):
             raise RuntimeError(f"{self!r} runs its jobs itself: run_due needs manual=True")
         await trio.lowlevel.checkpoint()
         await self._next_life()
-        loop, now = self._open(), self._now()
+        loop = self._open()
+        now = loop.now()
         now = now if moment is None else now.moved_to(to_moment("moment", moment))
         loop.shift = now.tick - trio.current_time()
         return tuple(run.process for run in await loop.start_due(now, lambda: loop.stopping))
@@ -399,7 +400,7 @@ class Scheduler(Process):
             known = stored.pop(job.name, None)
             if known is None:
                 known = StoredJob(name=job.name, job=None, active=None, last_slot=now.wall)
-                await self._store(known)
+                await storage.put(known)
             elif known.job is not None:
                 known = await self._decide(job, known)
             _recall(loop, known.job or job, known, now)
@@ -418,16 +419,14 @@ class Scheduler(Process):
         log.info("job %s: the definition counts that is %s", short(job.name), self._on_conflict)
         if self._on_conflict == "config":
             known = attrs.evolve(known, job=None)
-            await self._store(known)
+            await self._settings.storage.put(known)
         return known
-
-    async def _store(self, known: StoredJob) -> None:
-        await self._settings.storage.put(known)
 
     async def _put(self, loop: SchedulerLoop, job: Job) -> None:
         now = loop.now()
         track = loop.track(job, now)
-        await self._store(StoredJob(name=job.name, job=job, active=job.active, last_slot=now.wall))
+        new = StoredJob(name=job.name, job=job, active=job.active, last_slot=now.wall)
+        await self._settings.storage.put(new)
         self._take_in(loop, job, track, now)
 
     def _take_in(self, loop: SchedulerLoop, job: Job, track: Track, now: Now) -> None:
@@ -494,9 +493,6 @@ class Scheduler(Process):
         if held is None:
             raise UnknownJob(f"{self!r} has no job {short(name)}")
         return held
-
-    def _now(self) -> Now:
-        return self._running().now()
 
     def _ask(self, life: Any, limit: float) -> None:
         super()._ask(life, limit)

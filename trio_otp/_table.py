@@ -192,10 +192,10 @@ class Table(Rows[K, V], MutableMapping[K, V]):
             TypeError: A number is wanted and something else was found or given.
             TableGone: The table has ended.
         """
-        _whole("step", step)
+        options.whole("step", step)
         for name, number in (("limit", limit), ("reset", reset)):
             if number is not None:
-                _whole(name, number)
+                options.whole(name, number)
         if reset is not None and limit is None:
             raise TypeError("reset needs a limit: it says what the number becomes beyond that")
         return self.update_value(key, lambda n: _stepped(n, step, limit, reset), default=default)[0]
@@ -352,14 +352,8 @@ def _refuse_incomparable(rows: Any, keys: Collection[Any]) -> None:
             raise ValueError(f"a key of an ordered table must equal itself, got {short(key)}")
 
 
-def _whole(option: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{option} must be a whole number, got {short(value)}")
-    return value
-
-
 def _stepped(number: int, step: int, limit: int | None, reset: int | None) -> int:
-    new = _whole("a counter", number) + step
+    new = options.whole("a counter", number) + step
     if limit is None or (new <= limit if step >= 0 else new >= limit):
         return new
     return limit if reset is None else reset

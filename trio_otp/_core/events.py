@@ -114,12 +114,7 @@ class Subscription:
 
     def is_over(self) -> bool:
         """Say whether the run that it hears has ended."""
-        try:
-            if self._run is not None:
-                self._run.run_sync_soon(_nothing)
-        except trio.RunFinishedError:
-            return True
-        return False
+        return self._run is not None and is_over(self._run)
 
     def _tell(self, event: Event) -> None:
         if self._run not in (None, _current_run()):
@@ -149,6 +144,15 @@ def subscribe(handler: Handler) -> Subscription:
     subscription = Subscription(handler)
     _subscriptions.append(subscription)
     return subscription
+
+
+def is_over(run: trio.lowlevel.TrioToken) -> bool:
+    """Say whether a run of Trio has ended."""
+    try:
+        run.run_sync_soon(_nothing)
+    except trio.RunFinishedError:
+        return True
+    return False
 
 
 def _nothing() -> None:

@@ -12,6 +12,7 @@ import trio
 
 from . import reports
 from .errors import Exited, NotRunning, StartFailed
+from .events import is_over
 from .exits import NORMAL
 from .nursery import OwnNursery
 from .text import short
@@ -51,11 +52,7 @@ class Home:
 
     def holds(self) -> bool:
         """Say whether the claim still counts: one that a finished run left does not."""
-        try:
-            self._token.run_sync_soon(_nothing)
-        except trio.RunFinishedError:
-            return False
-        return True
+        return not is_over(self._token)
 
     def check_run(self) -> None:
         """Refuse another thread, or Trio run, before it can do harm."""
@@ -84,10 +81,6 @@ class Home:
     def hands_on(self, process: Process) -> bool:
         """Say whether a crash, though it stays here, is told to somebody who asked."""
         return False
-
-
-def _nothing() -> None:
-    pass
 
 
 class LinkedHome(Home):

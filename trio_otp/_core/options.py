@@ -86,10 +86,16 @@ def shutdown(value: Shutdown, option: str = "shutdown") -> float | Literal["brut
 
 def count(option: str, value: Any, *, least: int = 0) -> int:
     """Pass on a whole number of at least `least`."""
+    number = whole(option, value)
+    if number < least:
+        raise ValueError(f"{option} must be at least {least}, got {number}")
+    return number
+
+
+def whole(option: str, value: Any) -> int:
+    """Pass on a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{option} must be a whole number, got {short(value)}")
-    if value < least:
-        raise ValueError(f"{option} must be at least {least}, got {value}")
     return value
 
 

@@ -26,7 +26,7 @@ from .text import short
 from .waiting import Bell, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable
+    from collections.abc import Callable, Coroutine, Hashable, Iterator
     from types import TracebackType
     from typing import Self, Unpack
 
@@ -588,12 +588,17 @@ def own_life(what: str) -> Life:
     """Find the life that the current Trio task belongs to."""
     process = _current.get()
     life: Life | None = None if process is None else process._life
-    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-    while life is not None and task is not None and task is not life.task:
-        task = task.parent_nursery and task.parent_nursery.parent_task
-    if life is None or task is None:
+    if life is None or all(task is not life.task for task in task_and_above()):
         raise RuntimeError(f"{what} works only in the Trio tasks of a process of trio_otp")
     return life
+
+
+def task_and_above() -> Iterator[trio.lowlevel.Task]:
+    """Give the current Trio task, and those in whose nurseries it runs, the nearest first."""
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while task is not None:
+        yield task
+        task = task.parent_nursery and task.parent_nursery.parent_task
 
 
 def asker() -> tuple[str, ...]:
